@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod budget;
+pub mod cache;
 pub mod index;
 pub mod metrics;
 pub mod source;

@@ -1,0 +1,274 @@
+//! A byte-bounded cache of decoded blocks, as a decorator of a block source.
+//!
+//! Guarantees: what is read through [`CachedReader`] is what its source
+//! produces; the blocks kept never outgrow the budget; no span is decoded by
+//! two threads at once (`flight`), and sequential readers find their next
+//! spans decoded ahead (`sequence`, `prefetch`). No lock is held across a
+//! decode, and a reader makes progress however small the cache is: the leader
+//! of a flight takes its bytes as they are produced, not from the cache.
+
+mod flight;
+pub mod lru;
+mod prefetch;
+mod sequence;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::budget::{Kind, MemoryBudget, Reservation};
+use crate::metrics::Metrics;
+use crate::source::{BlockInfo, BlockSource, ReadAt, SourceError};
+use crate::types::{BlockNo, SpanNo};
+use flight::{Flights, Role};
+use lru::ByteLru;
+pub use prefetch::Prefetcher;
+use sequence::Sequences;
+
+/// What one cached block costs beside its bytes: map node, list links, count.
+const BLOCK_OVERHEAD_BYTES: u64 = 128;
+
+/// Names an image within the process; blocks of different images share one
+/// cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ImageId(pub u32);
+
+/// The blocks of all images of a process.
+pub struct BlockCache {
+    blocks: Mutex<ByteLru<(ImageId, BlockNo), Arc<[u8]>>>,
+    metrics: Arc<Metrics>,
+    _reserved: Reservation,
+}
+
+impl BlockCache {
+    /// A cache that takes all that `budget` still has for blocks, or nothing if
+    /// another cache took it.
+    pub fn new(budget: &MemoryBudget, metrics: Arc<Metrics>) -> Option<Self> {
+        let free = budget.limit_bytes(Kind::Blocks) - budget.used_bytes(Kind::Blocks);
+        let reserved = budget.reserve(Kind::Blocks, free).filter(|r| r.bytes() > 0)?;
+        let blocks = Mutex::new(ByteLru::new(reserved.bytes()));
+        Some(Self { blocks, metrics, _reserved: reserved })
+    }
+
+    /// Bytes that are cached now.
+    pub fn used_bytes(&self) -> u64 {
+        self.blocks.lock().used_bytes()
+    }
+
+    fn get(&self, image: ImageId, block: BlockNo) -> Option<Arc<[u8]>> {
+        self.blocks.lock().get(&(image, block)).cloned()
+    }
+
+    fn contains(&self, image: ImageId, block: BlockNo) -> bool {
+        self.blocks.lock().contains(&(image, block))
+    }
+
+    fn insert(&self, image: ImageId, block: BlockNo, bytes: Arc<[u8]>) {
+        let weight = bytes.len() as u64 + BLOCK_OVERHEAD_BYTES;
+        let evicted = self.blocks.lock().insert((image, block), bytes, weight);
+        if evicted > 0 {
+            self.metrics.counters.cache_evicted_blocks.add(evicted);
+        }
+    }
+}
+
+impl std::fmt::Debug for BlockCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlockCache").field("used_bytes", &self.used_bytes()).finish_non_exhaustive()
+    }
+}
+
+/// Reads an image's stream through the cache.
+pub struct CachedReader {
+    image: ImageId,
+    source: Arc<dyn BlockSource>,
+    cache: Arc<BlockCache>,
+    flights: Flights,
+    sequences: Mutex<Sequences>,
+    prefetcher: Option<Prefetcher>,
+    metrics: Arc<Metrics>,
+}
+
+impl CachedReader {
+    /// A reader of `source` as `image`. With a `prefetcher`, sequential readers
+    /// get their next spans decoded ahead.
+    pub fn new(
+        image: ImageId,
+        source: Arc<dyn BlockSource>,
+        cache: Arc<BlockCache>,
+        prefetcher: Option<Prefetcher>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            image,
+            source,
+            cache,
+            flights: Flights::default(),
+            sequences: Mutex::default(),
+            prefetcher: prefetcher.map(|p| p.for_reader(this.clone())),
+            metrics,
+        })
+    }
+
+    /// Copies the part of `at..` that block `info` holds to the front of `buf`;
+    /// answers how many bytes that was.
+    fn copy_block(info: &BlockInfo, bytes: &[u8], at: u64, buf: &mut [u8]) -> usize {
+        let Some(skip) = at.checked_sub(info.start).and_then(|n| usize::try_from(n).ok()) else {
+            return 0;
+        };
+        let Some(rest) = bytes.get(skip..) else { return 0 };
+        let n = rest.len().min(buf.len());
+        buf[..n].copy_from_slice(&rest[..n]);
+        n
+    }
+
+    /// Fills the front of `buf` with bytes from `at`, which is in the uncached
+    /// block `info`; answers how many bytes.
+    fn read_missing(&self, info: BlockInfo, at: u64, buf: &mut [u8]) -> Result<usize, SourceError> {
+        loop {
+            match self.flights.join(info.span) {
+                Role::Leader(lead) => {
+                    if let Some(bytes) = self.cache.get(self.image, info.no) {
+                        return Ok(Self::copy_block(&info, &bytes, at, buf));
+                    }
+                    return self.decode(&lead, info, at, buf);
+                }
+                Role::Waiter(flight) => {
+                    flight.wait_for(info.no);
+                    if let Some(bytes) = self.cache.get(self.image, info.no) {
+                        self.metrics.counters.cache_joined_blocks.add(1);
+                        return Ok(Self::copy_block(&info, &bytes, at, buf));
+                    }
+                    flight.wait_for_end();
+                }
+            }
+        }
+    }
+
+    /// As leader: decodes from `info` to the last block of its span that `buf`
+    /// needs and the cache has not.
+    fn decode(
+        &self,
+        lead: &flight::Lead<'_>,
+        info: BlockInfo,
+        at: u64,
+        buf: &mut [u8],
+    ) -> Result<usize, SourceError> {
+        let last = self.last_missing(info, at + buf.len() as u64)?;
+        let mut filled = 0;
+        self.source.produce(info.no, &mut |produced, bytes| {
+            if produced.no >= info.no {
+                self.metrics.counters.cache_miss_blocks.add(1);
+                filled += Self::copy_block(&produced, &bytes, at + filled as u64, &mut buf[filled..]);
+            }
+            self.cache.insert(self.image, produced.no, bytes);
+            lead.produced(produced.no);
+            if produced.no >= last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        match filled {
+            0 => Err(SourceError::Tables { what: "a span ends before its blocks" }),
+            _ => Ok(filled),
+        }
+    }
+
+    /// The last block before `end` in the span of `first` that is not cached.
+    fn last_missing(&self, first: BlockInfo, end: u64) -> Result<BlockNo, SourceError> {
+        let mut last = first;
+        let mut next = first;
+        while next.end() < end.min(self.source.len()) {
+            next = self.source.block_at(next.end())?;
+            if next.span != first.span {
+                break;
+            }
+            if !self.cache.contains(self.image, next.no) {
+                last = next;
+            }
+        }
+        Ok(last.no)
+    }
+
+    /// Decodes what is missing of a span into the cache, unless somebody is at
+    /// it already.
+    fn decode_ahead(&self, span: SpanNo) -> Result<(), SourceError> {
+        let blocks = self.source.blocks_of(span)?;
+        let missing = |no: &u32| !self.cache.contains(self.image, BlockNo(*no));
+        let Some(first) = blocks.clone().find(missing) else { return Ok(()) };
+        let Role::Leader(lead) = self.flights.join(span) else { return Ok(()) };
+        self.metrics.counters.prefetched_spans.add(1);
+        self.source.produce(BlockNo(first), &mut |produced, bytes| {
+            self.cache.insert(self.image, produced.no, bytes);
+            lead.produced(produced.no);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// Notes a read, and has the rest of its span and the next one decoded if
+    /// it belongs to a sequential run.
+    fn note(&self, at: u64, len: usize) {
+        let Some(prefetcher) = &self.prefetcher else { return };
+        let end = at + len as u64;
+        if self.sequences.lock().record(at, end)
+            && let Ok(info) = self.source.block_at(end.min(self.source.len()).saturating_sub(1))
+        {
+            prefetcher.ask(info.span, self.source.span_count());
+        }
+    }
+
+    fn check(&self, at: u64, len: usize) -> Result<(), SourceError> {
+        let (len, stream_len) = (len as u64, self.source.len());
+        match at.checked_add(len) {
+            Some(end) if end <= stream_len => Ok(()),
+            _ => Err(SourceError::OutOfRange { at, len, stream_len }),
+        }
+    }
+}
+
+impl ReadAt for CachedReader {
+    fn len(&self) -> u64 {
+        self.source.len()
+    }
+
+    fn read_exact_at(&self, at: u64, buf: &mut [u8]) -> Result<(), SourceError> {
+        self.check(at, buf.len())?;
+        self.note(at, buf.len());
+        let mut filled = 0;
+        while filled < buf.len() {
+            let from = at + filled as u64;
+            let info = self.source.block_at(from)?;
+            let rest = &mut buf[filled..];
+            filled += match self.cache.get(self.image, info.no) {
+                Some(bytes) => {
+                    self.metrics.counters.cache_hit_blocks.add(1);
+                    Self::copy_block(&info, &bytes, from, rest)
+                }
+                None => self.read_missing(info, from, rest)?,
+            };
+        }
+        Ok(())
+    }
+
+    fn try_read_exact_at(&self, at: u64, buf: &mut [u8]) -> Result<bool, SourceError> {
+        self.check(at, buf.len())?;
+        let (mut filled, mut blocks) = (0, 0);
+        while filled < buf.len() {
+            let from = at + filled as u64;
+            let info = self.source.block_at(from)?;
+            let Some(bytes) = self.cache.get(self.image, info.no) else { return Ok(false) };
+            filled += Self::copy_block(&info, &bytes, from, &mut buf[filled..]);
+            blocks += 1;
+        }
+        self.metrics.counters.cache_hit_blocks.add(blocks);
+        self.note(at, buf.len());
+        Ok(true)
+    }
+}
+
+impl std::fmt::Debug for CachedReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CachedReader").field("image", &self.image).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+//! Finding sequential readers, so that their next spans are decoded ahead.
+//!
+//! Guarantees: bounded state (a few readers per image, the oldest forgotten); a
+//! random reader is never mistaken for a sequential one: a run counts only
+//! when its reads follow each other closely for [`RUN_BYTES`].
+
+/// Reads that start at most this far behind the end of the last one still
+/// follow it: archive headers and small skipped files lie between.
+const GAP_BYTES: u64 = 64 * 1024;
+
+/// How much must have been read in one run before anything is decoded ahead: a
+/// lone library or interpreter file should not pull in its neighbours.
+const RUN_BYTES: u64 = 256 * 1024;
+
+/// How many readers are told apart; more than the session has workers.
+const READERS: usize = 16;
+
+/// The readers of one image, most recent last.
+#[derive(Debug, Default)]
+pub(super) struct Sequences {
+    runs: Vec<Run>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    start: u64,
+    end: u64,
+}
+
+impl Sequences {
+    /// Records a read of `start..end`; answers whether it goes on a long run.
+    pub(super) fn record(&mut self, start: u64, end: u64) -> bool {
+        let follows = |run: &Run| start + GAP_BYTES >= run.end && start <= run.end + GAP_BYTES;
+        let run = match self.runs.iter().rposition(follows) {
+            Some(i) => {
+                let run = self.runs.remove(i);
+                Run { start: run.start, end: run.end.max(end) }
+            }
+            None => Run { start, end },
+        };
+        if self.runs.len() == READERS {
+            self.runs.remove(0);
+        }
+        self.runs.push(run);
+        run.end - run.start >= RUN_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_in_archive_order_is_found_after_its_run() {
+        let mut sequences = Sequences::default();
+        let found: Vec<bool> =
+            (0..100_u64).map(|i| sequences.record(i * 10_000, i * 10_000 + 9_000)).collect();
+        assert!(!found[0] && !found[20]);
+        assert!(found[30..].iter().all(|run| *run));
+    }
+
+    #[test]
+    fn several_readers_are_told_apart() {
+        let mut sequences = Sequences::default();
+        let mut last = [false; 8];
+        for i in 0..64_u64 {
+            for (reader, found) in last.iter_mut().enumerate() {
+                let at = reader as u64 * 100_000_000 + i * 8192;
+                *found = sequences.record(at, at + 8192);
+            }
+        }
+        assert_eq!(last, [true; 8]);
+    }
+
+    #[test]
+    fn a_random_reader_is_not_sequential() {
+        let mut sequences = Sequences::default();
+        let mut at = 1_u64;
+        for _ in 0..10_000 {
+            at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let start = (at >> 20) % 1_000_000_000_000;
+            assert!(!sequences.record(start, start + 4096));
+        }
+    }
+}

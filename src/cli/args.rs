@@ -1,0 +1,198 @@
+//! What may be typed, as clap reads it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+use crate::config::{ByteSize, FuseTuning};
+
+/// Serves a container image archive as a read-only filesystem, without
+/// unpacking it.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+pub(super) struct Args {
+    /// Say more: -v what is done, -vv every detail.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(super) verbose: u8,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// One job.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Index an archive, so that mounting it takes no time.
+    Index(Index),
+    /// Mount an archive on a directory, read-only.
+    Mount(Mount),
+    /// Unmount an archive; its serving process ends.
+    Umount(Umount),
+    /// List what is in an archive, without mounting it.
+    Ls(Ls),
+    /// Print a file of an archive, without mounting it.
+    Cat(Cat),
+    /// Show the counters of a mounted archive.
+    Stats(Stats),
+}
+
+/// How to find or make an index.
+#[derive(Debug, clap::Args)]
+pub(super) struct Indexing {
+    /// Where the index is, or is to be made [default: ARCHIVE.dfsx, or the
+    /// user's cache directory where that cannot be written]
+    #[arg(long, value_name = "PATH")]
+    pub(super) index: Option<PathBuf>,
+    /// Least distance of two checkpoints in the uncompressed stream, for an
+    /// index made now: smaller is faster random access and a larger index
+    #[arg(long, value_name = "SIZE", default_value = "256K")]
+    pub(super) span: ByteSize,
+}
+
+/// `distrofs index`
+#[derive(Debug, clap::Args)]
+pub(super) struct Index {
+    /// The archive: a tar file, plain or gzip-compressed
+    pub(super) archive: PathBuf,
+    #[command(flatten)]
+    pub(super) indexing: Indexing,
+    /// Make the index anew even if a valid one is there
+    #[arg(long)]
+    pub(super) force: bool,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// `distrofs mount`
+#[derive(Debug, clap::Args)]
+pub(super) struct Mount {
+    /// The archive: a tar file, plain or gzip-compressed
+    pub(super) archive: PathBuf,
+    /// An existing directory
+    pub(super) mountpoint: PathBuf,
+    #[command(flatten)]
+    pub(super) indexing: Indexing,
+    /// Memory to stay within, for everything
+    #[arg(long, value_name = "SIZE", default_value = "64M")]
+    pub(super) memory: ByteSize,
+    /// Who owns all files: a user and group number, or `keep` for what the
+    /// archive says [default: the owner of the archive file]
+    #[arg(long, value_name = "UID:GID|keep", value_parser = parse_owner)]
+    pub(super) owner: Option<OwnerArg>,
+    /// Keep owners although one is 30000 or more: containers run as those
+    /// users, and would own what the archive says is theirs
+    #[arg(long)]
+    pub(super) i_know: bool,
+    /// Show device nodes (they cannot be opened: the mount is `nodev`)
+    #[arg(long)]
+    pub(super) devices: bool,
+    /// The directory of the archive to serve as the root [default: the top, or
+    /// the only directory in it if that is a root filesystem]
+    #[arg(long, value_name = "PATH")]
+    pub(super) root: Option<OsString>,
+    /// Serve in the foreground instead of returning once the mount answers
+    #[arg(long, short)]
+    pub(super) foreground: bool,
+    /// Mount options, as for mount(8): nosuid, nodev, noexec, allow_other, …
+    #[arg(short = 'o', value_name = "OPTS", value_delimiter = ',')]
+    pub(super) options: Vec<String>,
+    /// Change a setting, for measurements: KEY=VALUE, repeatable
+    #[arg(long, value_name = "KEY=VALUE", help = tune_help())]
+    pub(super) tune: Vec<String>,
+}
+
+/// `distrofs umount`
+#[derive(Debug, clap::Args)]
+pub(super) struct Umount {
+    /// Where it is mounted
+    pub(super) mountpoint: PathBuf,
+    /// Detach now; those who still use it may finish
+    #[arg(long, short)]
+    pub(super) lazy: bool,
+}
+
+/// `distrofs ls`
+#[derive(Debug, clap::Args)]
+pub(super) struct Ls {
+    /// The archive
+    pub(super) archive: PathBuf,
+    /// A path in it
+    #[arg(default_value = "/")]
+    pub(super) path: OsString,
+    /// One line each with type, mode, links, owner, size and time
+    #[arg(short)]
+    pub(super) long: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) indexing: Indexing,
+}
+
+/// `distrofs cat`
+#[derive(Debug, clap::Args)]
+pub(super) struct Cat {
+    /// The archive
+    pub(super) archive: PathBuf,
+    /// The path of a file in it
+    pub(super) path: OsString,
+    #[command(flatten)]
+    pub(super) indexing: Indexing,
+}
+
+/// `distrofs stats`
+#[derive(Debug, clap::Args)]
+pub(super) struct Stats {
+    /// Where an archive is mounted
+    pub(super) mountpoint: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Whose files they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OwnerArg {
+    /// As in the archive.
+    Keep,
+    /// All of one user and group.
+    Squash { uid: u32, gid: u32 },
+}
+
+fn parse_owner(text: &str) -> Result<OwnerArg, String> {
+    if text == "keep" {
+        return Ok(OwnerArg::Keep);
+    }
+    // The last number is "no change" to chown(2) and nobody's uid.
+    let number = |n: &str| n.parse::<u32>().ok().filter(|n| *n != u32::MAX);
+    let parsed = text.split_once(':').and_then(|(uid, gid)| Some((number(uid)?, number(gid)?)));
+    parsed
+        .map(|(uid, gid)| OwnerArg::Squash { uid, gid })
+        .ok_or_else(|| "give two numbers as UID:GID, for example 30001:30001, or `keep`".to_owned())
+}
+
+fn tune_help() -> String {
+    format!("Change a setting, for measurements; repeatable. Keys: {}", FuseTuning::KEYS.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn owners_are_two_numbers_or_keep() {
+        assert_eq!(parse_owner("keep"), Ok(OwnerArg::Keep));
+        assert_eq!(parse_owner("1:2"), Ok(OwnerArg::Squash { uid: 1, gid: 2 }));
+        for wrong in ["", "1", "a:b", "1:", "-1:0", "4294967295:0", "1:2:3"] {
+            assert!(parse_owner(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The command line: what the user typed becomes a validated job.
+//!
+//! Exit status: 0 done, 1 the job failed, 2 wrong usage. Errors go to standard
+//! error as one line that begins with `distrofs:` and says what to do next.
+
+mod args;
+mod cat;
+mod index;
+mod ls;
+mod mount;
+mod opening;
+mod progress;
+mod stats;
+mod text;
+mod umount;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+
+/// A failed job; what the user is told.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs the program with the process's arguments.
+pub fn run() -> ExitCode {
+    crate::sys::alloc::tune();
+    let args = Args::parse();
+    start_logging(args.verbose);
+    let done = match args.command {
+        Command::Index(job) => index::run(&job),
+        Command::Mount(job) => return mount::run(job),
+        Command::Umount(job) => umount::run(&job),
+        Command::Ls(job) => ls::run(&job),
+        Command::Cat(job) => cat::run(&job),
+        Command::Stats(job) => stats::run(&job),
+    };
+    finish(done)
+}
+
+fn finish(done: Result<(), Failure>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("distrofs: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether somebody like `head` has read enough.
+fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Logs to standard error: warnings, or what `-v`, `-vv` or `DISTROFS_LOG` ask
+/// for.
+fn start_logging(verbose: u8) {
+    let default = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("DISTROFS_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+}

@@ -1,0 +1,175 @@
+//! `distrofs mount`: archive to answering mount, then serve until it ends.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use super::args::{self, Indexing, OwnerArg};
+use super::opening::{self, say_made};
+use super::{Failure, finish, text};
+use crate::budget::MemoryBudget;
+use crate::cache::{BlockCache, CachedReader, ImageId, Prefetcher};
+use crate::config::FuseTuning;
+use crate::fs::{FsOptions, ImageFs, Owner};
+use crate::fuse::session::Session;
+use crate::index::{FileKind, Index};
+use crate::metrics::Metrics;
+use crate::source::BlockSource;
+use crate::store::{Archive, Image};
+use crate::sys::daemon::{self, Ready};
+use crate::sys::mount::{self, MountOptions, MountRequest};
+use crate::sys::signal::Signals;
+use crate::types::Ino;
+
+/// Below this, one decoder and a few blocks do not fit.
+const MEMORY_BYTES_MIN: u64 = 16 << 20;
+
+/// From here on, users are containers of the platform.
+const CONTAINER_UIDS: u32 = 30_000;
+
+/// A mount whose arguments were checked.
+struct Job {
+    archive: PathBuf,
+    mountpoint: PathBuf,
+    indexing: Indexing,
+    memory_bytes: u64,
+    owner: Option<OwnerArg>,
+    keep_container_owners: bool,
+    devices: bool,
+    root: Option<std::ffi::OsString>,
+    options: MountOptions,
+    tuning: FuseTuning,
+}
+
+impl Job {
+    fn check(args: args::Mount) -> Result<Self, Failure> {
+        let mut tuning = FuseTuning::default();
+        for setting in &args.tune {
+            tuning.set(setting)?;
+        }
+        if args.memory.0 < MEMORY_BYTES_MIN {
+            return Err(format!("--memory {}: give at least 16M", args.memory).into());
+        }
+        Ok(Self {
+            options: MountOptions::parse(&args.options.join(","))?,
+            mountpoint: std::path::absolute(&args.mountpoint)?,
+            archive: args.archive,
+            indexing: args.indexing,
+            memory_bytes: args.memory.0,
+            owner: args.owner,
+            keep_container_owners: args.i_know,
+            devices: args.devices,
+            root: args.root,
+            tuning,
+        })
+    }
+}
+
+pub(super) fn run(args: args::Mount) -> ExitCode {
+    let foreground = args.foreground;
+    let job = match Job::check(args) {
+        Ok(job) => job,
+        Err(error) => {
+            eprintln!("distrofs: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    if foreground {
+        return finish(serve(&job, Ready::foreground()));
+    }
+    let work = |ready| match serve(&job, ready) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("distrofs: {error}");
+            1
+        }
+    };
+    match daemon::background(work) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => finish(Err(format!("cannot start in the background: {error}").into())),
+    }
+}
+
+fn serve(job: &Job, ready: Ready) -> Result<(), Failure> {
+    let metrics = Arc::new(Metrics::default());
+    let fs = open(job, &metrics)?;
+    let signals = Signals::block()?;
+    let request = MountRequest {
+        source: job.archive.canonicalize()?.into_os_string(),
+        target: job.mountpoint.clone(),
+        allow_other: job.options.allow_other.unwrap_or(rustix::process::geteuid().is_root()),
+        flags: job.options.clone(),
+    };
+    let (mounted, connection) = mount::mount(&request)?;
+    todo!()
+}
+
+/// The image's filesystem, with everything below it.
+fn open(job: &Job, metrics: &Arc<Metrics>) -> Result<ImageFs, Failure> {
+    let opened = opening::open(&job.archive, &job.indexing, false, metrics)?;
+    say_made(&opened.index);
+    let budget = MemoryBudget::new(job.memory_bytes);
+    let Image { index, source } = Image::open(&opened.archive, &opened.index, &budget, metrics)?;
+    let options = FsOptions {
+        root: root(job, &index)?,
+        owner: owner(job, &opened.archive, &index)?,
+        devices: job.devices,
+    };
+    let cache = BlockCache::new(&budget, Arc::clone(metrics)).ok_or("no memory for a cache")?;
+    let source: Arc<dyn BlockSource> = source;
+    let prefetcher = Prefetcher::start()?;
+    let reader = CachedReader::new(
+        ImageId(0),
+        source,
+        Arc::new(cache),
+        Some(prefetcher),
+        Arc::clone(metrics),
+    );
+    Ok(ImageFs::new(index, reader, options, Arc::clone(metrics)))
+}
+
+/// The directory that becomes the root; says so if it is not the top.
+fn root(job: &Job, index: &Index) -> Result<Ino, Failure> {
+    use std::os::unix::ffi::OsStrExt;
+    let Some(path) = &job.root else {
+        let root = index.summary().root.unwrap_or(Ino::ROOT);
+        if root != Ino::ROOT
+            && let Some(top) = index.dirents(Ino::ROOT, 0)?.next()
+        {
+            let name = text::printable(top?.name).into_owned();
+            eprintln!("distrofs: the root is the directory {name:?} of the archive (--root / overrides)");
+        }
+        return Ok(root);
+    };
+    let shown = text::printable(path.as_bytes());
+    let root = index
+        .resolve(Ino::ROOT, path.as_bytes(), true)
+        .map_err(|e| format!("--root {shown}: {e}"))?;
+    match index.inode(root)?.kind {
+        FileKind::Directory => Ok(root),
+        kind => Err(format!("--root {shown}: is a {}, not a directory", kind.name()).into()),
+    }
+}
+
+/// Who owns the files: as asked, or whoever owns the archive.
+fn owner(job: &Job, archive: &Archive, index: &Index) -> Result<Owner, Failure> {
+    use std::os::unix::fs::MetadataExt;
+    match job.owner {
+        Some(OwnerArg::Squash { uid, gid }) => Ok(Owner::Squash { uid, gid }),
+        None => {
+            let file = archive.metadata();
+            Ok(Owner::Squash { uid: file.uid(), gid: file.gid() })
+        }
+        Some(OwnerArg::Keep) => {
+            let max = index.summary().max_owner;
+            if max >= CONTAINER_UIDS && !job.keep_container_owners {
+                return Err(format!(
+                    "--owner keep: the archive has files of user or group {max}, and containers \
+                     run as users from {CONTAINER_UIDS} on: add --i-know if that is meant"
+                )
+                .into());
+            }
+            Ok(Owner::Keep)
+        }
+    }
+}

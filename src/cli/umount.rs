@@ -1,0 +1,10 @@
+//! `distrofs umount`: detaches an image; its serving process ends by itself.
+
+use super::{Failure, args};
+use crate::sys::mount;
+
+pub(super) fn run(job: &args::Umount) -> Result<(), Failure> {
+    let path = std::path::absolute(&job.mountpoint)?;
+    mount::unmount_ours(&path, job.lazy)?;
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! An archive file, opened once and never by name again.
+//!
+//! Guarantees: a regular file; its attributes are those of the descriptor that
+//! is read, so a file renamed over the path later changes nothing.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+
+use super::StoreError;
+use crate::metrics::Metrics;
+use crate::source::file::ArchiveFile;
+
+/// An open archive.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    path: PathBuf,
+    file: Arc<File>,
+    opened: Metadata,
+}
+
+impl Archive {
+    /// Opens the archive at `path`.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let failed = |cause| StoreError::Archive { path: path.to_owned(), cause };
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(path)
+            .map_err(failed)?;
+        let opened = file.metadata().map_err(failed)?;
+        if !opened.is_file() {
+            return Err(StoreError::NotAFile { path: path.to_owned(), kind: kind_of(&opened) });
+        }
+        let path = std::path::absolute(path).map_err(failed)?;
+        Ok(Self { path, file: Arc::new(file), opened })
+    }
+
+    /// Where it was found, absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its attributes when it was opened.
+    pub fn metadata(&self) -> &Metadata {
+        &self.opened
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// Its bytes, for a source.
+    pub(super) fn source(&self, metrics: &Arc<Metrics>) -> Result<ArchiveFile, StoreError> {
+        let failed = |cause| StoreError::Archive { path: self.path.clone(), cause };
+        let file = self.file.try_clone().map_err(failed)?;
+        ArchiveFile::new(file, Arc::clone(metrics)).map_err(failed)
+    }
+
+    /// Whether it still has the size and time that it was opened with.
+    pub fn unchanged(&self) -> bool {
+        let same = |now: Metadata| {
+            now.len() == self.opened.len() && now.modified().ok() == self.opened.modified().ok()
+        };
+        self.file.metadata().is_ok_and(same)
+    }
+}
+
+fn kind_of(file: &Metadata) -> &'static str {
+    let kind = file.file_type();
+    if kind.is_dir() {
+        "directory"
+    } else if kind.is_fifo() {
+        "pipe"
+    } else if kind.is_block_device() || kind.is_char_device() {
+        "device"
+    } else {
+        "special file"
+    }
+}

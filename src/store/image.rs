@@ -1,0 +1,140 @@
+//! An archive opened together with its index.
+//!
+//! Guarantees: the index was made of this very archive, or of one with the same
+//! SHA-256.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::ingest::{IngestOptions, IngestReport, ingest};
+use super::{Archive, StoreError, default_place, digest, places};
+use crate::budget::MemoryBudget;
+use crate::index::Index;
+use crate::metrics::Metrics;
+use crate::sidecar::{Sidecar, SidecarError};
+use crate::source::reader::StreamSource;
+
+/// Why an index had to be made.
+#[derive(Debug)]
+pub enum Reason {
+    /// There was none.
+    Missing,
+    /// It was asked for.
+    Forced,
+    /// The archive is another one than it was made of.
+    Stale,
+    /// The file cannot be used.
+    Unusable(SidecarError),
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Reason::Missing => f.write_str("there was no index"),
+            Reason::Forced => f.write_str("as asked"),
+            Reason::Stale => f.write_str("the archive changed since it was indexed"),
+            Reason::Unusable(error) => error.fmt(f),
+        }
+    }
+}
+
+/// An index that belongs to an archive.
+#[derive(Debug)]
+pub struct OpenedIndex {
+    /// Where it is.
+    pub place: PathBuf,
+    /// The file.
+    pub sidecar: Sidecar,
+    /// Why and with what result it was made just now; `None` if it was there.
+    pub made: Option<(Reason, IngestReport)>,
+}
+
+/// An archive ready to be served.
+#[derive(Debug)]
+pub struct Image {
+    /// What is in it.
+    pub index: Index,
+    /// Its bytes.
+    pub source: Arc<StreamSource>,
+}
+
+impl Archive {
+    /// Finds the index of this archive, or makes it: at `place`, or in the
+    /// default places. With `force` it is made anew in any case.
+    pub fn index(
+        &self,
+        place: Option<&Path>,
+        options: IngestOptions,
+        force: bool,
+        metrics: &Arc<Metrics>,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<OpenedIndex, StoreError> {
+        let candidates = place.map_or_else(|| places(self.path()), |p| vec![p.to_owned()]);
+        let mut reason = if force { Reason::Forced } else { Reason::Missing };
+        for candidate in candidates.iter().filter(|_| !force) {
+            match self.existing(candidate)? {
+                Ok(sidecar) => {
+                    return Ok(OpenedIndex { place: candidate.clone(), sidecar, made: None });
+                }
+                Err(Reason::Missing) => {}
+                Err(why) => reason = why,
+            }
+        }
+        let place = place.map_or_else(|| default_place(self.path()), Path::to_owned);
+        if let Reason::Unusable(SidecarError::Foreign) = reason
+            && candidates.contains(&place)
+        {
+            return Err(StoreError::NotOurs { path: place });
+        }
+        let report = ingest(self, &place, options, metrics, progress)?;
+        let sidecar = Sidecar::open(&place)?;
+        Ok(OpenedIndex { place, sidecar, made: Some((reason, report)) })
+    }
+
+    /// The index at `place`, or why it cannot be used.
+    fn existing(&self, place: &Path) -> Result<Result<Sidecar, Reason>, StoreError> {
+        let sidecar = match Sidecar::open(place) {
+            Ok(sidecar) => sidecar,
+            Err(SidecarError::Io { cause, .. }) if cause.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Err(Reason::Missing));
+            }
+            Err(error @ SidecarError::Io { .. }) => return Err(error.into()),
+            Err(error) => return Ok(Err(Reason::Unusable(error))),
+        };
+        let identity = sidecar.identity();
+        if identity.same_file(self.metadata()) {
+            return Ok(Ok(sidecar));
+        }
+        if !identity.same_size(self.metadata()) {
+            return Ok(Err(Reason::Stale));
+        }
+        let sha256 = digest::whole(self.file(), self.metadata().len())
+            .map_err(|cause| StoreError::Archive { path: self.path().to_owned(), cause })?;
+        Ok(if sha256 == identity.sha256 { Ok(sidecar) } else { Err(Reason::Stale) })
+    }
+}
+
+impl Image {
+    /// Opens the tables of `index` over `archive`.
+    pub fn open(
+        archive: &Archive,
+        index: &OpenedIndex,
+        budget: &MemoryBudget,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
+        let sidecar = &index.sidecar;
+        let find = |id| sidecar.section(id);
+        let file = archive.source(metrics)?;
+        let source = StreamSource::open(
+            Arc::new(file),
+            sidecar.region(),
+            &find,
+            budget.clone(),
+            Arc::clone(metrics),
+        )
+        .map_err(|cause| StoreError::Source { path: index.place.clone(), cause })?;
+        let index = Index::open(sidecar.region(), &find)
+            .map_err(|cause| StoreError::Index { path: index.place.clone(), cause })?;
+        Ok(Self { index, source: Arc::new(source) })
+    }
+}

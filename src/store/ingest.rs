@@ -1,0 +1,214 @@
+//! An archive becomes an index: one pass over its bytes.
+//!
+//! Three threads at work: one inflates (`source`), the caller's parses what
+//! comes out (`index`), and one digests the archive behind them. The tables are
+//! spooled to the index's directory, so memory does not grow with the archive.
+
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use super::{Archive, StoreError, digest};
+use crate::index::build::{Arena, ArenaProvider, BuildOptions, Builder, Report, SectionSink};
+use crate::index::Summary;
+use crate::metrics::Metrics;
+use crate::sidecar::{Identity, SectionWriter, SidecarError, SidecarWriter};
+use crate::source::scan::{ScanOptions, ScanOutput, ScanSummary, scan};
+use crate::source::tables::{SECTION_CHECKSUMS, SECTION_META, SECTION_SPANS, SECTION_WINDOWS};
+use crate::sys::spill::Spill;
+
+/// How to index.
+#[derive(Clone, Copy, Debug)]
+pub struct IngestOptions {
+    /// Least bytes of output between two checkpoints.
+    pub span_bytes: u64,
+}
+
+/// What indexing found.
+#[derive(Debug)]
+pub struct IngestReport {
+    /// What the image holds.
+    pub summary: Summary,
+    /// What was left out or looked odd.
+    pub warnings: Report,
+    /// What the stream is like.
+    pub scan: ScanSummary,
+    /// Size of the index file.
+    pub index_bytes: u64,
+}
+
+/// Indexes `archive` into the file `place`. `progress` gets the number of
+/// archive bytes read so far.
+pub(super) fn ingest(
+    archive: &Archive,
+    place: &Path,
+    options: IngestOptions,
+    metrics: &Arc<Metrics>,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<IngestReport, StoreError> {
+    make_directory(place)?;
+    let writer = SidecarWriter::new(place, archive.metadata().mode() & 0o666);
+    let mut parts = Parts::start(&writer)?;
+    let mut builder = Builder::new(build_options()?, &mut Spills(&writer))
+        .map_err(|cause| StoreError::Build { path: archive.path().to_owned(), cause })?;
+    let (scanned, sha256) = read(archive, options, metrics, progress, &mut parts, &mut builder)?;
+    if !archive.unchanged() {
+        return Err(StoreError::Changed { path: archive.path().to_owned() });
+    }
+    parts.meta.write_all(&scanned.meta_section()).map_err(|cause| SidecarError::Io {
+        doing: "write",
+        path: place.to_owned(),
+        cause,
+    })?;
+    let mut sections = parts.into_sections();
+    let (summary, warnings) = builder
+        .finish(&mut Sink { writer: &writer, sections: &mut sections })
+        .map_err(|cause| StoreError::Build { path: archive.path().to_owned(), cause })?;
+    let identity = Identity::new(archive.metadata(), sha256);
+    let index_bytes = writer.finish(&identity, sections)?;
+    Ok(IngestReport { summary, warnings, scan: scanned, index_bytes })
+}
+
+/// Scans the archive and digests it beside that.
+fn read(
+    archive: &Archive,
+    options: IngestOptions,
+    metrics: &Arc<Metrics>,
+    progress: &(dyn Fn(u64) + Sync),
+    parts: &mut Parts,
+    builder: &mut Builder,
+) -> Result<(ScanSummary, [u8; 32]), StoreError> {
+    let len = archive.metadata().len();
+    let source = archive.source(metrics)?;
+    let (marks, received) = sync_channel(4);
+    let failed = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let digest = thread::Builder::new()
+            .name("digest".to_owned())
+            .stack_size(256 * 1024)
+            .spawn_scoped(scope, || {
+                digest::follow(archive.file(), len, &received, || !failed.load(Ordering::Relaxed))
+            })
+            .map_err(|cause| StoreError::System { doing: "start a thread", cause })?;
+        let report = |read: u64| {
+            let _later = marks.try_send(read);
+            progress(read);
+        };
+        let scanned = scan(
+            &source,
+            &ScanOptions { span_bytes: options.span_bytes },
+            parts.output(),
+            &mut |at, bytes| builder.push(at, bytes),
+            &report,
+        );
+        failed.store(scanned.is_err(), Ordering::Relaxed);
+        drop(marks);
+        let scanned = scanned
+            .map_err(|cause| StoreError::Scan { path: archive.path().to_owned(), cause })?;
+        let sha256 = match digest.join() {
+            Ok(result) => result,
+            Err(_) => Err(io::Error::other("the digest thread panicked")),
+        };
+        let sha256 =
+            sha256.map_err(|cause| StoreError::Archive { path: archive.path().to_owned(), cause })?;
+        Ok((scanned, sha256))
+    })
+}
+
+/// The key of the name hash: random, so that nobody can aim names at it.
+fn build_options() -> Result<BuildOptions, StoreError> {
+    let mut hash_key = [0; 16];
+    rustix::rand::getrandom(&mut hash_key, rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| StoreError::System { doing: "get random bytes", cause: e.into() })?;
+    Ok(BuildOptions { hash_key, ..BuildOptions::default() })
+}
+
+fn make_directory(place: &Path) -> Result<(), StoreError> {
+    let Some(directory) = place.parent().filter(|p| !p.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|cause| {
+        SidecarError::Io { doing: "make the directory of", path: place.to_owned(), cause }.into()
+    })
+}
+
+/// The sections that the scan writes.
+struct Parts {
+    spans: SectionWriter,
+    windows: SectionWriter,
+    checksums: SectionWriter,
+    meta: SectionWriter,
+}
+
+impl Parts {
+    fn start(writer: &SidecarWriter) -> Result<Self, SidecarError> {
+        Ok(Self {
+            spans: writer.section(SECTION_SPANS)?,
+            windows: writer.section(SECTION_WINDOWS)?,
+            checksums: writer.section(SECTION_CHECKSUMS)?,
+            meta: writer.section(SECTION_META)?,
+        })
+    }
+
+    fn output(&mut self) -> ScanOutput<'_> {
+        ScanOutput {
+            spans: &mut self.spans,
+            windows: &mut self.windows,
+            checksums: &mut self.checksums,
+        }
+    }
+
+    fn into_sections(self) -> Vec<SectionWriter> {
+        vec![self.meta, self.spans, self.checksums, self.windows]
+    }
+}
+
+/// Gives the builder its sections, one after the other.
+struct Sink<'a> {
+    writer: &'a SidecarWriter,
+    sections: &'a mut Vec<SectionWriter>,
+}
+
+impl SectionSink for Sink<'_> {
+    fn section(
+        &mut self,
+        id: u32,
+        write: &mut dyn FnMut(&mut dyn io::Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut section = self.writer.section(id).map_err(io::Error::other)?;
+        write(&mut section)?;
+        self.sections.push(section);
+        Ok(())
+    }
+}
+
+/// Gives the builder its scratch tables: maps of unnamed files beside the
+/// index, so that the kernel can write them out when memory is short.
+struct Spills<'a>(&'a SidecarWriter);
+
+impl ArenaProvider for Spills<'_> {
+    fn arena(&mut self, _what: &'static str) -> io::Result<Box<dyn Arena>> {
+        Ok(Box::new(SpillArena(Spill::new_in(self.0.directory())?)))
+    }
+}
+
+struct SpillArena(Spill);
+
+impl Arena for SpillArena {
+    fn bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.0.bytes_mut()
+    }
+
+    fn grow(&mut self, new_len: usize) -> io::Result<()> {
+        self.0.grow(new_len)
+    }
+}

@@ -1,0 +1,103 @@
+//! Images on disk: an archive, the sidecar index that belongs to it, and how
+//! the one is made of the other.
+//!
+//! Guarantees: an index is used only for the archive that it was made of; one
+//! that is stale, damaged or foreign is made again, and the caller is told
+//! why. An archive that changes while it is indexed is an error, never an
+//! index.
+
+mod archive;
+mod digest;
+mod image;
+mod ingest;
+mod place;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use archive::Archive;
+pub use image::{Image, OpenedIndex, Reason};
+pub use ingest::{IngestOptions, IngestReport};
+pub use place::{default_place, places};
+
+use crate::index::IndexError;
+use crate::index::build::BuildError;
+use crate::sidecar::SidecarError;
+use crate::source::SourceError;
+use crate::source::scan::ScanError;
+
+/// Why an image could not be indexed or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The archive cannot be opened.
+    #[error("cannot open the archive {}: {cause}", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// It is no regular file.
+    #[error("{} is a {kind}, not a regular file: give the archive itself", path.display())]
+    NotAFile {
+        /// The path that was given.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// A file that is not ours stands where the index would go.
+    #[error("{} exists and is no index: remove it, or name another place with --index", path.display())]
+    NotOurs {
+        /// The file in the way.
+        path: PathBuf,
+    },
+    /// It changed while it was read.
+    #[error("{} changed while it was indexed: wait until it is uploaded completely, then index it again", path.display())]
+    Changed {
+        /// The archive.
+        path: PathBuf,
+    },
+    /// The compressed stream is bad.
+    #[error("{}: {cause}", path.display())]
+    Scan {
+        /// The archive.
+        path: PathBuf,
+        /// Where and why.
+        cause: ScanError<BuildError>,
+    },
+    /// The index could not be built.
+    #[error("{}: {cause}", path.display())]
+    Build {
+        /// The archive.
+        path: PathBuf,
+        /// Where and why.
+        cause: BuildError,
+    },
+    /// The sidecar file.
+    #[error(transparent)]
+    Sidecar(#[from] SidecarError),
+    /// The index tables.
+    #[error("{}: {cause}", path.display())]
+    Index {
+        /// The sidecar file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: IndexError,
+    },
+    /// The source tables.
+    #[error("{}: {cause}", path.display())]
+    Source {
+        /// The sidecar file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: SourceError,
+    },
+    /// A helper thread or file could not be had.
+    #[error("cannot {doing}: {cause}")]
+    System {
+        /// What was tried.
+        doing: &'static str,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
