@@ -11,4 +11,5 @@ pub mod cache;
 pub mod index;
 pub mod metrics;
 pub mod source;
+pub mod sys;
 pub mod types;

@@ -11,6 +11,24 @@ use std::sync::Arc;
 
 use crate::types::{BlockNo, SpanNo};
 
+mod direct;
+mod file;
+mod gzip;
+mod kind;
+mod pool;
+mod reader;
+pub mod scan;
+pub mod tables;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use direct::DirectReader;
+pub use file::ArchiveFile;
+pub use kind::Kind;
+pub use reader::StreamSource;
+
 /// Bytes by offset. Implementations are shared between threads, and a call may
 /// block on a disk or a decoder.
 pub trait ReadAt: Send + Sync {
@@ -32,6 +50,10 @@ pub trait ReadAt: Send + Sync {
     fn try_read_exact_at(&self, _at: u64, _buf: &mut [u8]) -> Result<bool, SourceError> {
         Ok(false)
     }
+
+    /// Says that `range` will not be read again soon, so that whoever caches it
+    /// may let go. Only a hint.
+    fn forget(&self, _range: Range<u64>) {}
 }
 
 /// One block: a piece of a span, at most [`crate::types::BLOCK_BYTES`] long.
@@ -99,7 +121,9 @@ pub enum SourceError {
         cause: io::Error,
     },
     /// The archive ended before a byte that its index knows of.
-    #[error("the archive ends at offset {end}, where {wanted} bytes more are known to be: it was truncated or replaced; index it again")]
+    #[error(
+        "the archive ends at offset {end}, where {wanted} bytes more are known to be: it was truncated or replaced; index it again"
+    )]
     Truncated {
         /// Where it ends now.
         end: u64,
@@ -107,7 +131,9 @@ pub enum SourceError {
         wanted: u64,
     },
     /// The compressed data cannot be decoded.
-    #[error("damaged compressed data at archive offset {at} ({what}): the archive was changed or its disk is failing; compare it with the original")]
+    #[error(
+        "damaged compressed data at archive offset {at} ({what}): the archive was changed or its disk is failing; compare it with the original"
+    )]
     Inflate {
         /// Offset in the archive file, near the damage.
         at: u64,
@@ -115,7 +141,9 @@ pub enum SourceError {
         what: &'static str,
     },
     /// The decoded bytes are not those that were indexed.
-    #[error("stream bytes {start}..{end} do not match their checksum: the archive or its index was changed; index it again")]
+    #[error(
+        "stream bytes {start}..{end} do not match their checksum: the archive or its index was changed; index it again"
+    )]
     Checksum {
         /// First byte of the block.
         start: u64,

@@ -1,0 +1,76 @@
+//! Bytes by offset straight from a source, with nothing cached in between: for
+//! whoever reads everything once, in order.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::tables::damaged;
+use super::{BlockInfo, BlockSource, ReadAt, SourceError};
+
+/// [`ReadAt`] over blocks.
+pub struct DirectReader {
+    source: Arc<dyn BlockSource>,
+}
+
+impl std::fmt::Debug for DirectReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DirectReader")
+            .field("len", &self.source.len())
+            .finish()
+    }
+}
+
+impl DirectReader {
+    /// Reads from `source`.
+    pub fn new(source: Arc<dyn BlockSource>) -> Self {
+        Self { source }
+    }
+}
+
+impl ReadAt for DirectReader {
+    fn len(&self) -> u64 {
+        self.source.len()
+    }
+
+    fn read_exact_at(&self, at: u64, buf: &mut [u8]) -> Result<(), SourceError> {
+        let (len, stream_len) = (buf.len() as u64, self.source.len());
+        let end = at.checked_add(len).filter(|end| *end <= stream_len);
+        let end = end.ok_or(SourceError::OutOfRange {
+            at,
+            len,
+            stream_len,
+        })?;
+        let mut done = at;
+        while done < end {
+            let before = done;
+            let wanted = self.source.block_at(done)?;
+            self.source.produce(wanted.no, &mut |block, bytes| {
+                // Blocks before the wanted one come along when decoding starts
+                // there; one that is not next is not used.
+                let out = &mut buf[usize::try_from(done - at).unwrap_or(usize::MAX)..];
+                done += copy_from(&block, &bytes, done, out);
+                if done < end {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            })?;
+            if done == before {
+                return Err(damaged("a block was not produced"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Copies what `block` has from stream offset `at` on to the start of `out`;
+/// the number of bytes.
+fn copy_from(block: &BlockInfo, bytes: &[u8], at: u64, out: &mut [u8]) -> u64 {
+    let skip = at
+        .checked_sub(block.start)
+        .and_then(|skip| usize::try_from(skip).ok());
+    let bytes = skip.and_then(|skip| bytes.get(skip..)).unwrap_or(&[]);
+    let n = bytes.len().min(out.len());
+    out[..n].copy_from_slice(&bytes[..n]);
+    n as u64
+}

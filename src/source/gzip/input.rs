@@ -1,0 +1,134 @@
+//! A forward-only view of a part of the archive through one buffer.
+//!
+//! Guarantees: never reads at or behind `limit`, so that what is read for one
+//! span is not read again for the next; memory is the buffer and nothing else.
+
+use std::cmp::min;
+
+use super::super::{ReadAt, SourceError};
+
+/// The buffer and what is in it.
+#[derive(Debug)]
+pub(crate) struct Input {
+    buf: Box<[u8]>,
+    /// `buf[start..end]` holds archive bytes from offset `at` on.
+    start: usize,
+    end: usize,
+    at: u64,
+    limit: u64,
+    /// How much the next read asks for, and the ones after it.
+    next_read: usize,
+    later_reads: usize,
+}
+
+impl Input {
+    /// An input over nothing yet, with a buffer of `capacity` bytes.
+    pub(crate) fn new(capacity: usize) -> Self {
+        let buf = vec![0; capacity].into_boxed_slice();
+        let (next_read, later_reads) = (capacity, capacity);
+        Self {
+            buf,
+            start: 0,
+            end: 0,
+            at: 0,
+            limit: 0,
+            next_read,
+            later_reads,
+        }
+    }
+
+    /// Goes to archive offset `at`: the first read will be of `first` bytes,
+    /// later ones of `later`.
+    pub(crate) fn seek(&mut self, at: u64, first: usize, later: usize) {
+        (self.start, self.end, self.at) = (0, 0, at);
+        self.next_read = first.clamp(1, self.buf.len());
+        self.later_reads = later.clamp(1, self.buf.len());
+    }
+
+    /// Sets the first archive offset that is out of bounds.
+    pub(crate) fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
+    /// Archive offset of the next byte.
+    pub(crate) fn position(&self) -> u64 {
+        self.at
+    }
+
+    /// The bytes at hand.
+    pub(crate) fn available(&self) -> &[u8] {
+        &self.buf[self.start..self.end]
+    }
+
+    /// Steps over `n` of the bytes at hand.
+    pub(crate) fn consume(&mut self, n: usize) {
+        let n = min(n, self.end - self.start);
+        self.start += n;
+        self.at += n as u64;
+    }
+
+    /// Reads on if there are no bytes at hand; false at the limit.
+    pub(crate) fn fill(&mut self, archive: &dyn ReadAt) -> Result<bool, SourceError> {
+        if self.start < self.end {
+            return Ok(true);
+        }
+        let left = self.limit.saturating_sub(self.at);
+        let len = usize::try_from(left).map_or(self.next_read, |left| min(left, self.next_read));
+        if len == 0 {
+            return Ok(false);
+        }
+        (self.start, self.end) = (0, 0);
+        archive.read_exact_at(self.at, &mut self.buf[..len])?;
+        self.end = len;
+        self.next_read = self.later_reads;
+        Ok(true)
+    }
+
+    /// The next byte, without stepping over it; `None` at the limit.
+    pub(crate) fn peek(&mut self, archive: &dyn ReadAt) -> Result<Option<u8>, SourceError> {
+        Ok(if self.fill(archive)? {
+            self.available().first().copied()
+        } else {
+            None
+        })
+    }
+
+    /// Takes the next byte; `None` at the limit.
+    pub(crate) fn take(&mut self, archive: &dyn ReadAt) -> Result<Option<u8>, SourceError> {
+        let byte = self.peek(archive)?;
+        self.consume(1);
+        Ok(byte)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testing::MemoryArchive;
+    use super::*;
+
+    #[test]
+    fn reads_in_the_sizes_asked_for_and_never_behind_the_limit() {
+        let archive = MemoryArchive::new((0..100).collect());
+        let mut input = Input::new(16);
+        input.seek(10, 4, 8);
+        input.set_limit(25);
+        let mut sizes = Vec::new();
+        let mut bytes = Vec::new();
+        while input.fill(&archive).unwrap() {
+            sizes.push(input.available().len());
+            bytes.extend_from_slice(input.available());
+            input.consume(usize::MAX);
+        }
+        assert_eq!(sizes, [4, 8, 3]);
+        assert_eq!(bytes, (10..25).collect::<Vec<u8>>());
+        assert_eq!(
+            (input.position(), input.take(&archive).unwrap()),
+            (25, None)
+        );
+        input.set_limit(26);
+        assert_eq!(input.take(&archive).unwrap(), Some(25));
+        input.seek(200, 1, 1);
+        input.set_limit(300);
+        assert!(input.fill(&archive).is_err());
+    }
+}
