@@ -10,4 +10,5 @@ pub mod budget;
 pub mod index;
 pub mod metrics;
 pub mod source;
+pub mod sys;
 pub mod types;
