@@ -7,6 +7,9 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod budget;
+pub mod config;
+pub mod fs;
+pub mod fuse;
 pub mod index;
 pub mod metrics;
 pub mod source;
