@@ -2,14 +2,40 @@
 //! unpacking it.
 //!
 //! The modules from bottom to top; each names only modules above it in this
-//! list (`tests/tidy.rs` checks that):
+//! list, which `tests/tidy.rs` checks:
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`types`] | numbers and small traits that several layers speak |
+//! | [`metrics`] | everything that is counted, in one table |
+//! | [`budget`] | one byte budget for the process |
+//! | [`config`] | settings: raw text in, checked values out |
+//! | [`sys`] | the operating system; the only `unsafe` |
+//! | [`source`] | uncompressed offset to verified bytes; knows no tar |
+//! | [`index`] | path to extents; knows no compression |
+//! | [`sidecar`] | the file that both put their tables in |
+//! | [`store`] | images on disk: archive and index together |
+//! | [`cache`] | byte-bounded cache of blocks, single flight, decode-ahead |
+//! | [`fs`] | the read-only filesystem in plain types |
+//! | [`fuse`] | the adapter to the kernel |
+//! | [`cli`] | the program |
+//!
+//! A read goes `fuse` → `fs` → `index` for the extents → [`source::ReadAt`],
+//! which is the cache over the source. An upload goes `store` → `source::scan`
+//! beside `index::build` → `sidecar`.
 #![warn(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod budget;
 pub mod cache;
+pub mod cli;
+pub mod config;
+pub mod fs;
+pub mod fuse;
 pub mod index;
 pub mod metrics;
+pub mod sidecar;
 pub mod source;
+pub mod store;
 pub mod sys;
 pub mod types;

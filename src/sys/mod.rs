@@ -1,4 +1,19 @@
-//! The only module with `unsafe` code: safe faces of what the system and
-//! foreign interfaces offer. Each file has one subject.
+//! The operating system: the only place with `unsafe`, one subject a file.
+//!
+//! Guarantees: everything exported here is safe to call; what the kernel can
+//! do to a process behind its back (SIGBUS on a truncated map, a signal in the
+//! wrong thread, a mount that is not ours) is turned into values.
 
+pub mod alloc;
+pub mod daemon;
+mod fault;
+pub mod file;
+mod fusermount;
 pub mod inflate;
+pub mod ioctl;
+pub mod map;
+pub mod mount;
+pub mod mountinfo;
+pub mod nonblock;
+pub mod signal;
+pub mod spill;

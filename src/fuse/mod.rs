@@ -1,0 +1,22 @@
+//! The adapter between the kernel and the filesystem; the only user of `fuser`.
+//!
+//! Guarantees: metadata and cached reads are answered where they arrive, reads
+//! that have to wait by a bounded pool, so that one stuck read blocks nobody;
+//! every request is counted and gets one answer, EIO at the latest when its
+//! deadline passes or when it panics; nothing can be changed.
+//!
+//! Lock order: each of the small locks here is taken alone, and none is held
+//! while a filesystem is asked or an answer is sent.
+
+mod adapter;
+mod convert;
+mod deadline;
+mod invalidate;
+mod negotiate;
+mod pool;
+mod quiet;
+mod reads;
+mod session;
+mod spin;
+
+pub use session::{Report, SessionError, SessionHandle, serve};

@@ -1,0 +1,160 @@
+//! Reading files: at once if the bytes are at hand, by the pool if not.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use fuser::ReplyData;
+
+use crate::config::FuseTuning;
+use crate::fs::{FsError, ImageFs, Patience};
+use crate::fuse::convert::errno;
+use crate::fuse::deadline::{Deadlines, Ticket};
+use crate::fuse::pool::Pool;
+use crate::fuse::quiet::Quiet;
+use crate::metrics::{Metrics, Op};
+
+thread_local! {
+    /// Each thread that answers reads keeps one buffer, as large as the largest
+    /// request that it saw (1 MiB at most).
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range {
+    pub(super) ino: u64,
+    pub(super) offset: u64,
+    pub(super) len: u32,
+}
+
+#[derive(Debug)]
+struct Job {
+    range: Range,
+    arrived: Instant,
+    ticket: Ticket<(Range, ReplyData)>,
+}
+
+/// Both ways to answer a read.
+#[derive(Debug)]
+pub(super) struct Reads {
+    fs: Arc<ImageFs>,
+    failures: Arc<Failures>,
+    deadlines: Deadlines<(Range, ReplyData)>,
+    pool: Pool<Job>,
+}
+
+/// Counts and logs requests that failed.
+#[derive(Debug)]
+pub(super) struct Failures {
+    metrics: Arc<Metrics>,
+    quiet: Quiet,
+}
+
+impl Failures {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Failures {
+        Failures {
+            metrics,
+            quiet: Quiet::default(),
+        }
+    }
+
+    /// The errno to answer with.
+    pub(super) fn errno(&self, op: Op, ino: u64, error: &FsError) -> fuser::Errno {
+        if error.is_failure() {
+            self.metrics.counters.io_errors.add(1);
+            if let Some(left_out) = self.quiet.admit() {
+                tracing::error!(op = op.name(), ino, left_out, "{error}");
+            }
+        }
+        errno(error)
+    }
+}
+
+impl Reads {
+    pub(super) fn start(
+        fs: Arc<ImageFs>,
+        tuning: &FuseTuning,
+        metrics: Arc<Metrics>,
+        failures: Arc<Failures>,
+    ) -> io::Result<Reads> {
+        let (late, counted) = (Arc::clone(&failures), Arc::clone(&metrics));
+        let deadlines = Deadlines::start(
+            tuning.read_deadline,
+            move |(range, reply): (Range, ReplyData)| {
+                counted.counters.deadline_errors.add(1);
+                reply.error(late.errno(Op::Read, range.ino, &FsError::Deadline));
+            },
+        )?;
+        let (work, failed) = (Arc::clone(&fs), Arc::clone(&failures));
+        let pool = Pool::start(tuning.workers, move |job: Job| {
+            answer(&work, &failed, &job);
+            metrics.answered(Op::Read, job.arrived.elapsed());
+        })?;
+        Ok(Reads {
+            fs,
+            failures,
+            deadlines,
+            pool,
+        })
+    }
+
+    /// Answers if that takes no waiting; gives the reply back if it does.
+    pub(super) fn at_once(&self, range: Range, reply: ReplyData) -> Option<ReplyData> {
+        with_buffer(range.len, |buffer| {
+            match self
+                .fs
+                .read(range.ino, range.offset, buffer, Patience::NoWait)
+            {
+                Ok(Some(len)) => reply.data(&buffer[..len]),
+                Ok(None) => return Some(reply),
+                Err(error) => reply.error(self.failures.errno(Op::Read, range.ino, &error)),
+            }
+            None
+        })
+    }
+
+    /// Has the pool answer within the deadline.
+    pub(super) fn later(&self, range: Range, arrived: Instant, reply: ReplyData) {
+        let ticket = self.deadlines.enter((range, reply));
+        self.pool.push(Job {
+            range,
+            arrived,
+            ticket,
+        });
+    }
+
+    /// Whether no read is waiting for the pool.
+    pub(super) fn idle(&self) -> bool {
+        self.pool.is_idle()
+    }
+}
+
+fn answer(fs: &ImageFs, failures: &Failures, job: &Job) {
+    let Range { ino, offset, len } = job.range;
+    with_buffer(len, |buffer| {
+        // Asked for patiently it is always done; a filesystem that has none
+        // is a bug and no reason to answer with anything but an error.
+        let done = fs.read(ino, offset, buffer, Patience::Wait);
+        let done = done.and_then(|len| len.ok_or(FsError::Panicked));
+        // Gone if the deadline came first.
+        let Some((_, reply)) = job.ticket.take() else {
+            return;
+        };
+        match done {
+            Ok(len) => reply.data(&buffer[..len]),
+            Err(error) => reply.error(failures.errno(Op::Read, ino, &error)),
+        }
+    });
+}
+
+fn with_buffer<T>(len: u32, work: impl FnOnce(&mut [u8]) -> T) -> T {
+    BUFFER.with_borrow_mut(|buffer| {
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        if buffer.len() < len {
+            buffer.resize(len, 0);
+        }
+        work(&mut buffer[..len])
+    })
+}
