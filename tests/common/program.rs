@@ -1,0 +1,127 @@
+//! Runs programs to their end, with a limit on how long that may take.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// No program that a test runs takes this long unless it hangs.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The program under test: what `scripts/test` built, or what cargo did.
+pub(crate) fn binary() -> PathBuf {
+    let path = std::env::var_os("DISTROFS_TEST_BINARY").map_or_else(
+        || PathBuf::from(env!("CARGO_BIN_EXE_distrofs")),
+        PathBuf::from,
+    );
+    path.canonicalize()
+        .unwrap_or_else(|e| panic!("no binary at {}: {e}", path.display()))
+}
+
+/// How a program ended and what it said.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) line: String,
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    /// Asserts that it succeeded.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Self {
+        assert!(self.status.success(), "failed: {self:#?}");
+        self
+    }
+
+    /// Asserts that it ended with exit status `code` and said each of `words`
+    /// on its standard error.
+    #[track_caller]
+    pub(crate) fn refused(self, code: i32, words: &[&str]) -> Self {
+        assert_eq!(self.status.code(), Some(code), "{self:#?}");
+        for word in words {
+            assert!(
+                self.stderr.contains(word),
+                "does not say {word:?}: {self:#?}"
+            );
+        }
+        self
+    }
+
+    /// The standard output as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("not JSON ({e}): {self:#?}"))
+    }
+}
+
+/// A command of the program under test.
+pub(crate) fn distrofs<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(binary());
+    command.args(args);
+    command
+}
+
+/// Runs a command to its end. Its output goes to files, not pipes: a daemon
+/// that it leaves running keeps nobody waiting.
+#[track_caller]
+pub(crate) fn run(command: &mut Command) -> Ran {
+    let line = format!("{command:?}");
+    let mut stdout = tempfile::tempfile().expect("make a temporary file");
+    let mut stderr = tempfile::tempfile().expect("make a temporary file");
+    let started = command
+        .stdin(Stdio::null())
+        .stdout(stdout.try_clone().expect("duplicate a descriptor"))
+        .stderr(stderr.try_clone().expect("duplicate a descriptor"))
+        .spawn();
+    let mut child = started.unwrap_or_else(|e| panic!("cannot start {line}: {e}"));
+    let Some(status) = wait(&mut child, LIMIT) else {
+        super::attempt(child.kill());
+        super::attempt(child.wait());
+        panic!(
+            "did not end within {LIMIT:?}: {line}\n{}",
+            contents(&mut stderr)
+        );
+    };
+    Ran {
+        line,
+        status,
+        stdout: contents(&mut stdout),
+        stderr: contents(&mut stderr),
+    }
+}
+
+/// Waits for a child to end, but not longer than `limit`.
+pub(crate) fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let mut status = None;
+    eventually(limit, || {
+        status = child.try_wait().expect("wait for a child");
+        status.is_some()
+    });
+    status
+}
+
+/// Asks until the answer is yes or `limit` is over; whether it was yes.
+pub(crate) fn eventually(limit: Duration, mut yes: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + limit;
+    loop {
+        if yes() {
+            return true;
+        }
+        if Instant::now() > until {
+            return false;
+        }
+        sleep(Duration::from_millis(5));
+    }
+}
+
+fn contents(file: &mut File) -> String {
+    let mut bytes = Vec::new();
+    file.rewind().expect("rewind a temporary file");
+    file.read_to_end(&mut bytes).expect("read a temporary file");
+    String::from_utf8_lossy(&bytes).into_owned()
+}

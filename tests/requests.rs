@@ -1,0 +1,228 @@
+//! What the kernel asks of the daemon, counted by the daemon: the bounds of a
+//! cold and of a warm walk and read, on a small Debian.
+//!
+//! Counts are the same on a slow and on a fast machine, so these bounds hold
+//! what a stopwatch cannot.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use common::load::{Order, READ_BYTES, Walked, read_all, walk};
+use common::mount::Mount;
+use common::program::{distrofs, run};
+use distrofs::metrics::Snapshot;
+
+/// The image, indexed once for each test.
+struct Indexed {
+    archive: PathBuf,
+    index: PathBuf,
+    facts: serde_json::Value,
+    _dir: tempfile::TempDir,
+}
+
+impl Indexed {
+    fn new(archive: PathBuf) -> Self {
+        let dir = common::temp_dir();
+        let index = dir.path().join("index");
+        let made = run(distrofs(["index", "--json", "--index"])
+            .arg(&index)
+            .arg(&archive))
+        .ok();
+        Self {
+            archive,
+            index,
+            facts: made.json(),
+            _dir: dir,
+        }
+    }
+
+    fn mount(&self) -> Mount {
+        Mount::new(&self.archive, [Path::new("--index"), &self.index])
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        self.facts[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no {name} in {}", self.facts))
+    }
+}
+
+/// What happened between two moments.
+struct Spent {
+    requests: BTreeMap<String, u64>,
+    decoded_bytes: u64,
+}
+
+impl Spent {
+    /// What `job` made the kernel ask. Asking for the statistics is one ioctl
+    /// on the mount itself, which is not counted.
+    fn on<T>(mount: &Mount, job: impl FnOnce() -> T) -> (Self, T) {
+        let before = mount.stats();
+        let result = job();
+        let after = mount.stats();
+        let count = |s: &Snapshot, name: &str| s.requests.get(name).map_or(0, |r| r.count);
+        let decoded = |s: &Snapshot| s.counters["decoded_bytes"];
+        let requests = after
+            .requests
+            .keys()
+            .filter(|name| *name != "ioctl")
+            .map(|name| (name.clone(), count(&after, name) - count(&before, name)))
+            .filter(|(_, spent)| *spent > 0)
+            .collect();
+        (
+            Self {
+                requests,
+                decoded_bytes: decoded(&after) - decoded(&before),
+            },
+            result,
+        )
+    }
+
+    fn of(&self, name: &str) -> u64 {
+        self.requests.get(name).copied().unwrap_or(0)
+    }
+
+    #[track_caller]
+    fn at_most(&self, name: &str, bound: u64) {
+        let spent = self.of(name);
+        assert!(
+            spent <= bound,
+            "{spent} {name} requests, at most {bound} expected: {:?}",
+            self.requests
+        );
+    }
+
+    #[track_caller]
+    fn nothing(&self, what: &str) {
+        assert!(
+            self.requests.is_empty(),
+            "{what} asked for {:?}",
+            self.requests
+        );
+    }
+}
+
+/// Asserts that a tree was walked that is a Debian, and not nothing.
+#[track_caller]
+fn assert_is_debian(walked: &Walked) {
+    assert!(
+        walked.entries > 5_000 && walked.files.len() > 3_000,
+        "too small: {} entries",
+        walked.entries
+    );
+}
+
+#[track_caller]
+fn assert_first_walk(order: Order) {
+    let image = Indexed::new(common::archive::debian_tgz());
+    let mount = image.mount();
+    let (first, walked) = Spent::on(&mount, || walk(mount.path(), order));
+    assert_is_debian(&walked);
+    println!(
+        "first walk, {order:?}: {} entries in {} directories: {:?}",
+        walked.entries, walked.directories, first.requests
+    );
+    let (second, again) = Spent::on(&mount, || walk(mount.path(), order));
+    assert_eq!(again.entries, walked.entries);
+    second.nothing("the second walk");
+    first.at_most("lookup", walked.entries / 100);
+    first.at_most("getattr", 10);
+    let reads = first.of("readdirplus") + first.of("readdir");
+    let bound = walked.directories * 12 / 10 + walked.entries / 100;
+    assert!(
+        reads <= bound,
+        "{reads} requests to read {} directories, at most {bound} expected",
+        walked.directories
+    );
+    mount.end();
+}
+
+/// `find` and `ls`: a directory is read to its end before its entries' turn.
+#[test]
+fn a_walk_asks_once_for_each_directory_and_then_never_again() {
+    assert_first_walk(Order::DirectoryFirst);
+}
+
+/// A program that looks at each entry as it is named.
+#[test]
+fn an_interleaved_walk_asks_no_more() {
+    assert_first_walk(Order::Interleaved);
+}
+
+/// The first full read of an image, `threads` files at a time, may decode
+/// `decoded_percent` of the archive.
+#[track_caller]
+fn assert_first_read(archive: PathBuf, threads: usize, decoded_percent: u64) {
+    let image = Indexed::new(archive);
+    let mount = image.mount();
+    let walked = walk(mount.path(), Order::DirectoryFirst);
+    assert_is_debian(&walked);
+    let (first, bytes) = Spent::on(&mount, || read_all(&walked.files, threads));
+    let stream = image.number("stream_bytes");
+    println!(
+        "first read, {threads} threads: {} files, {bytes} bytes, {:?}; decoded {} of {stream} bytes ({:.3})",
+        walked.files.len(),
+        first.requests,
+        first.decoded_bytes,
+        first.decoded_bytes as f64 / stream as f64,
+    );
+    assert_eq!(
+        bytes,
+        walked.files.iter().map(|(_, size)| size).sum::<u64>()
+    );
+    let chunk = READ_BYTES as u64;
+    first.at_most("open", 1);
+    let larger = walked
+        .files
+        .iter()
+        .map(|(_, size)| *size)
+        .filter(|size| *size > chunk);
+    let chunks: u64 = larger.map(|size| size.div_ceil(chunk)).sum();
+    first.at_most("read", walked.inodes * 12 / 10 + chunks);
+    assert!(
+        first.decoded_bytes <= stream * decoded_percent / 100,
+        "decoded {} of {stream} bytes, at most {decoded_percent} % expected",
+        first.decoded_bytes
+    );
+    let (second, again) = Spent::on(&mount, || read_all(&walked.files, threads));
+    assert_eq!(again, bytes);
+    second.nothing("the second read");
+    assert_eq!(second.decoded_bytes, 0);
+    mount.end();
+}
+
+#[test]
+fn a_full_read_asks_once_for_each_file_and_decodes_once() {
+    assert_first_read(common::archive::debian_tgz(), 1, 105);
+}
+
+#[test]
+fn eight_readers_share_what_is_decoded() {
+    assert_first_read(common::archive::debian_tgz(), 8, 110);
+}
+
+#[test]
+fn a_plain_archive_is_read_once() {
+    assert_first_read(common::archive::debian_tar(), 1, 105);
+}
+
+#[test]
+fn the_index_is_small() {
+    let image = Indexed::new(common::archive::debian_tgz());
+    let (index, archive) = (image.number("index_bytes"), image.number("archive_bytes"));
+    assert_eq!(index, image.index.metadata().expect("stat the index").len());
+    assert_eq!(
+        archive,
+        image.archive.metadata().expect("stat the archive").len()
+    );
+    println!(
+        "index {index} of {archive} bytes ({:.4})",
+        index as f64 / archive as f64
+    );
+    assert!(
+        index * 100 <= archive * 4,
+        "the index has {index} bytes, the archive {archive}"
+    );
+}
