@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use super::opening::{self, Opened};
 use super::{Failure, args, text};
+use crate::budget::MemoryBudget;
 use crate::index::{Index, Summary};
 use crate::metrics::Metrics;
-use crate::source::reader::StreamFacts;
+use crate::source::{BlockSource, StreamSource};
 use crate::store::Image;
-use crate::budget::MemoryBudget;
 
 /// What opening the tables may take; nothing is decoded here.
 const BUDGET_BYTES: u64 = 64 << 20;
@@ -52,7 +52,7 @@ pub(super) fn run(job: &args::Index) -> Result<(), Failure> {
         &metrics,
     )?;
     let notes = opened.index.made.as_ref().map(|(_, report)| report.notes()).unwrap_or_default();
-    let printed = printed(&opened, &image.index, image.source.facts(), &notes);
+    let printed = printed(&opened, &image.index, &image.source, &notes);
     if job.json {
         println!("{}", serde_json::to_string(&printed)?);
     } else {
@@ -64,7 +64,7 @@ pub(super) fn run(job: &args::Index) -> Result<(), Failure> {
 fn printed<'a>(
     opened: &Opened,
     index: &Index,
-    stream: StreamFacts,
+    stream: &StreamSource,
     notes: &'a [String],
 ) -> Printed<'a> {
     let Summary {
@@ -73,11 +73,11 @@ fn printed<'a>(
     let reason = opened.index.made.as_ref().map(|(reason, _)| reason.to_string());
     Printed {
         archive: opened.archive.path().display().to_string(),
-        kind: stream.kind.name(),
+        kind: stream.kind().name(),
         archive_bytes: opened.archive.metadata().len(),
-        stream_bytes: stream.stream_bytes,
-        members: stream.members,
-        spans: stream.spans,
+        stream_bytes: stream.len(),
+        members: stream.members(),
+        spans: stream.span_count(),
         entries,
         files,
         directories,

@@ -42,7 +42,7 @@ pub(super) fn run(job: &args::Ls) -> Result<(), Failure> {
     let index = Image::open(&opened.archive, &opened.index, &budget, &metrics)?.index;
     let path = job.path.as_bytes();
     let ino = index
-        .resolve(index.summary().root_ino(), path, !job.long)
+        .resolve(index.summary().root.unwrap_or(Ino::ROOT), path, !job.long)
         .map_err(|e| format!("{}: {e}", text::printable(path)))?;
     let mut out = Printer { job, index: &index, out: io::BufWriter::new(io::stdout().lock()) };
     if index.inode(ino)?.kind == FileKind::Directory {
@@ -75,7 +75,7 @@ impl<W: Write> Printer<'_, W> {
             write!(
                 self.out,
                 "{}{} {:>3} {:>5} {:>5} {:>11} {} ",
-                inode.kind.letter(),
+                text::kind_letter(inode.kind),
                 permissions(inode.perm),
                 inode.nlink,
                 inode.uid,
@@ -114,7 +114,7 @@ impl<W: Write> Printer<'_, W> {
         let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Line {
             name: lossy(name),
-            kind: kind.name(),
+            kind: text::kind(kind),
             mode: format!("{perm:04o}"),
             nlink,
             uid,

@@ -11,13 +11,13 @@ use crate::budget::MemoryBudget;
 use crate::cache::{BlockCache, CachedReader, ImageId, Prefetcher};
 use crate::config::FuseTuning;
 use crate::fs::{FsOptions, ImageFs, Owner};
-use crate::fuse::session::Session;
+use crate::fuse;
 use crate::index::{FileKind, Index};
 use crate::metrics::Metrics;
 use crate::source::BlockSource;
 use crate::store::{Archive, Image};
 use crate::sys::daemon::{self, Ready};
-use crate::sys::mount::{self, MountOptions, MountRequest};
+use crate::sys::mount::{self, Mount, MountOptions, MountRequest};
 use crate::sys::signal::Signals;
 use crate::types::Ino;
 
@@ -101,7 +101,38 @@ fn serve(job: &Job, ready: Ready) -> Result<(), Failure> {
         flags: job.options.clone(),
     };
     let (mounted, connection) = mount::mount(&request)?;
-    todo!()
+    let report = {
+        let metrics = Arc::clone(&metrics);
+        Box::new(move || serde_json::to_vec(&metrics.snapshot()).unwrap_or_default())
+    };
+    let session = fuse::serve(connection, Arc::new(fs), &job.tuning, metrics, report)?;
+    if job.tuning.read_ahead_kib > 0
+        && let Err(error) = mounted.set_read_ahead(job.tuning.read_ahead_kib)
+    {
+        tracing::info!(%error, "the kernel keeps its own read-ahead");
+    }
+    let mounted = Arc::new(mounted);
+    let _watcher = signals.watch(ending(Arc::clone(&mounted)))?;
+    ready.tell()?;
+    session.wait()?;
+    Ok(())
+}
+
+/// What a signal does: the first detaches the mount and lets its users finish,
+/// the second breaks the connection.
+fn ending(mounted: Arc<Mount>) -> impl FnMut(i32) + Send {
+    let mut asked = false;
+    move |_signal| {
+        let done = if asked {
+            mount::abort_connection(mounted.device()).map_err(Failure::from)
+        } else {
+            mounted.unmount(true).map_err(Failure::from)
+        };
+        if let Err(error) = done {
+            tracing::error!(%error, "cannot end the mount");
+        }
+        asked = true;
+    }
 }
 
 /// The image's filesystem, with everything below it.
@@ -125,7 +156,7 @@ fn open(job: &Job, metrics: &Arc<Metrics>) -> Result<ImageFs, Failure> {
         Some(prefetcher),
         Arc::clone(metrics),
     );
-    Ok(ImageFs::new(index, reader, options, Arc::clone(metrics)))
+    Ok(ImageFs::new(index, reader, options, Arc::clone(metrics))?)
 }
 
 /// The directory that becomes the root; says so if it is not the top.
@@ -147,7 +178,7 @@ fn root(job: &Job, index: &Index) -> Result<Ino, Failure> {
         .map_err(|e| format!("--root {shown}: {e}"))?;
     match index.inode(root)?.kind {
         FileKind::Directory => Ok(root),
-        kind => Err(format!("--root {shown}: is a {}, not a directory", kind.name()).into()),
+        kind => Err(format!("--root {shown}: is a {}, not a directory", text::kind(kind)).into()),
     }
 }
 

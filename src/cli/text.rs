@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use crate::index::FileKind;
 use crate::types::Timestamp;
 
 /// `12345678` as `12.3 MB`.
@@ -39,6 +40,32 @@ pub(super) fn time(time: Timestamp) -> String {
     match jiff::Timestamp::new(time.secs, 0) {
         Ok(stamp) => stamp.strftime("%Y-%m-%d %H:%M:%S").to_string(),
         Err(_) => format!("@{}", time.secs),
+    }
+}
+
+/// What a kind of file is called.
+pub(super) fn kind(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::Regular => "file",
+        FileKind::Directory => "directory",
+        FileKind::Symlink => "symlink",
+        FileKind::Fifo => "fifo",
+        FileKind::Socket => "socket",
+        FileKind::CharDevice => "character device",
+        FileKind::BlockDevice => "block device",
+    }
+}
+
+/// Its letter in `ls -l`.
+pub(super) fn kind_letter(kind: FileKind) -> char {
+    match kind {
+        FileKind::Regular => '-',
+        FileKind::Directory => 'd',
+        FileKind::Symlink => 'l',
+        FileKind::Fifo => 'p',
+        FileKind::Socket => 's',
+        FileKind::CharDevice => 'c',
+        FileKind::BlockDevice => 'b',
     }
 }
 

@@ -5,6 +5,6 @@ use crate::sys::mount;
 
 pub(super) fn run(job: &args::Umount) -> Result<(), Failure> {
     let path = std::path::absolute(&job.mountpoint)?;
-    mount::unmount_ours(&path, job.lazy)?;
+    mount::unmount(&path, job.lazy)?;
     Ok(())
 }

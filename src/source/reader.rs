@@ -73,6 +73,11 @@ impl StreamSource {
         self.tables.kind()
     }
 
+    /// gzip members, 0 for a plain archive.
+    pub fn members(&self) -> u64 {
+        self.tables.members()
+    }
+
     /// Reads blocks of an uncompressed archive, which can start anywhere.
     fn produce_plain(
         &self,

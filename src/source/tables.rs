@@ -109,6 +109,7 @@ pub(crate) struct Tables {
     archive_len: u64,
     span_count: u32,
     block_count: u32,
+    member_count: u64,
     spans: Range<usize>,
     windows: Range<usize>,
     checksums: Range<usize>,
@@ -155,6 +156,7 @@ impl Tables {
             archive_len,
             span_count,
             block_count,
+            member_count: meta.member_count.get(),
             spans,
             windows,
             checksums,
@@ -164,6 +166,10 @@ impl Tables {
 
     pub(crate) fn kind(&self) -> Kind {
         self.kind
+    }
+
+    pub(crate) fn members(&self) -> u64 {
+        self.member_count
     }
 
     pub(crate) fn stream_len(&self) -> u64 {

@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 
 use super::StoreError;
 use crate::metrics::Metrics;
-use crate::source::file::ArchiveFile;
+use crate::source::ArchiveFile;
 
 /// An open archive.
 #[derive(Clone, Debug)]

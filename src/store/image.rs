@@ -12,7 +12,7 @@ use crate::budget::MemoryBudget;
 use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::sidecar::{Sidecar, SidecarError};
-use crate::source::reader::StreamSource;
+use crate::source::StreamSource;
 
 /// Why an index had to be made.
 #[derive(Debug)]

@@ -13,8 +13,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use super::{Archive, StoreError, digest};
-use crate::index::build::{Arena, ArenaProvider, BuildOptions, Builder, Report, SectionSink};
-use crate::index::Summary;
+use crate::index::build::{Arena, ArenaProvider, BuildOptions, Builder, Built, Limits, SectionSink};
 use crate::metrics::Metrics;
 use crate::sidecar::{Identity, SectionWriter, SidecarError, SidecarWriter};
 use crate::source::scan::{ScanOptions, ScanOutput, ScanSummary, scan};
@@ -31,14 +30,36 @@ pub struct IngestOptions {
 /// What indexing found.
 #[derive(Debug)]
 pub struct IngestReport {
-    /// What the image holds.
-    pub summary: Summary,
-    /// What was left out or looked odd.
-    pub warnings: Report,
+    /// What the image holds, and what was left out or looked odd.
+    pub built: Built,
     /// What the stream is like.
     pub scan: ScanSummary,
     /// Size of the index file.
     pub index_bytes: u64,
+}
+
+/// Behind a span this many times longer than asked for, reads are slow.
+const LONG_SPAN_FACTOR: u64 = 16;
+
+impl IngestReport {
+    /// What is worth telling the user, a line each.
+    pub fn notes(&self) -> Vec<String> {
+        let odd = self.built.report.warnings().map(|warning| {
+            let names: Vec<String> = warning.samples.iter().map(ToString::to_string).collect();
+            let more = if warning.count > names.len() as u64 { ", …" } else { "" };
+            let text = warning.kind.text();
+            format!("{} entries: {text}: {}{more}", warning.count, names.join(", "))
+        });
+        let garbage = self.scan.garbage_at.map(|at| {
+            format!("bytes from archive offset {at} on are no gzip data and were ignored")
+        });
+        let slow = self.scan.longest_span > self.scan.span_bytes.saturating_mul(LONG_SPAN_FACTOR);
+        let slow = slow.then(|| {
+            let longest = self.scan.longest_span;
+            format!("{longest} bytes lie between two checkpoints: reads there are slow; compress the archive again with gzip")
+        });
+        odd.chain(garbage).chain(slow).collect()
+    }
 }
 
 /// Indexes `archive` into the file `place`. `progress` gets the number of
@@ -65,12 +86,12 @@ pub(super) fn ingest(
         cause,
     })?;
     let mut sections = parts.into_sections();
-    let (summary, warnings) = builder
+    let built = builder
         .finish(&mut Sink { writer: &writer, sections: &mut sections })
         .map_err(|cause| StoreError::Build { path: archive.path().to_owned(), cause })?;
     let identity = Identity::new(archive.metadata(), sha256);
     let index_bytes = writer.finish(&identity, sections)?;
-    Ok(IngestReport { summary, warnings, scan: scanned, index_bytes })
+    Ok(IngestReport { built, scan: scanned, index_bytes })
 }
 
 /// Scans the archive and digests it beside that.
@@ -90,8 +111,9 @@ fn read(
         let digest = thread::Builder::new()
             .name("digest".to_owned())
             .stack_size(256 * 1024)
-            .spawn_scoped(scope, || {
-                digest::follow(archive.file(), len, &received, || !failed.load(Ordering::Relaxed))
+            .spawn_scoped(scope, {
+                let wanted = || !failed.load(Ordering::Relaxed);
+                move || digest::follow(archive.file(), len, &received, wanted)
             })
             .map_err(|cause| StoreError::System { doing: "start a thread", cause })?;
         let report = |read: u64| {
@@ -124,7 +146,7 @@ fn build_options() -> Result<BuildOptions, StoreError> {
     let mut hash_key = [0; 16];
     rustix::rand::getrandom(&mut hash_key, rustix::rand::GetRandomFlags::empty())
         .map_err(|e| StoreError::System { doing: "get random bytes", cause: e.into() })?;
-    Ok(BuildOptions { hash_key, ..BuildOptions::default() })
+    Ok(BuildOptions { hash_key, limits: Limits::default() })
 }
 
 fn make_directory(place: &Path) -> Result<(), StoreError> {

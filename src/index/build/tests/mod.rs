@@ -1,0 +1,6 @@
+//! Tests of building, by subject.
+
+mod formats;
+mod hostile;
+mod model;
+mod rules;
