@@ -6,9 +6,10 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use common::archive::{Packing, tar};
-use common::program::{distrofs, run};
+use common::program::{binary, distrofs, run};
 
 /// An archive whose listing is known to the byte.
 struct Known {
@@ -73,13 +74,18 @@ fn ls_names_what_is_in_a_directory() {
     );
 }
 
-/// A name from an archive can neither make a line of its own nor speak to the
-/// terminal.
+/// A name from an archive cannot speak to a terminal; a pipe gets it as it is.
 #[test]
 fn ls_shows_odd_names_harmlessly() {
     let known = Known::new();
     let said = run(distrofs(["ls"]).arg(&known.path).arg("etc")).ok();
-    assert_eq!(said.stdout, "conf.d\nodd\\n\\u{1b}[31m\npasswd\npasswd-\n");
+    assert_eq!(said.stdout, "conf.d\nodd\n\x1b[31m\npasswd\npasswd-\n");
+    let line = format!("'{}' ls '{}' etc", binary().display(), known.path.display());
+    let on_terminal = run(Command::new("script").args(["-qec", &line, "/dev/null"])).ok();
+    assert_eq!(
+        on_terminal.stdout,
+        "conf.d\r\nodd\\n\\u{1b}[31m\r\npasswd\r\npasswd-\r\n"
+    );
 }
 
 #[test]
