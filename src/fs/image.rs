@@ -17,6 +17,10 @@ use crate::metrics::Metrics;
 use crate::source::ReadAt;
 use crate::types::Ino;
 
+/// The longest name of a file, in bytes (`NAME_MAX`); the kernel lets longer
+/// ones through to FUSE.
+const NAME_BYTES_MAX: u16 = 255;
+
 /// Offsets in a directory before the first entry of the index: `.` and `..`.
 const DOTS: u64 = 2;
 
@@ -89,6 +93,7 @@ impl ImageFs {
         let found = match name {
             b"." => Some(parent),
             b".." => Some(self.parent(parent)?),
+            name if name.len() > NAME_BYTES_MAX.into() => return Err(FsError::NameTooLong),
             name => self.index.lookup(parent, name)?,
         };
         let found = found.map(|ino| self.index.inode(ino)).transpose()?;
@@ -187,7 +192,7 @@ impl ImageFs {
             blocks: summary.content_bytes.div_ceil(BLOCK_SIZE.into()),
             files: summary.inodes,
             block_size: BLOCK_SIZE,
-            name_bytes_max: 255,
+            name_bytes_max: NAME_BYTES_MAX.into(),
         })
     }
 

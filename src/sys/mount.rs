@@ -127,6 +127,14 @@ pub enum MountError {
         "allow_other is not permitted to ordinary users here: add the line user_allow_other to /etc/fuse.conf, or mount without it"
     )]
     AllowOtherForbidden,
+    /// The helper may not open the device as this user.
+    #[error(
+        "ordinary users may not open /dev/fuse here ({what}): `chmod 666 /dev/fuse`, as udev does, or mount as root"
+    )]
+    DeviceClosed {
+        /// What the helper said.
+        what: String,
+    },
     /// The helper refused.
     #[error("fusermount3 refused: {what}")]
     Helper {
