@@ -41,12 +41,20 @@ fn case(work: impl FnOnce(Ready) -> u8) {
 /// Says where it is, before and after it got ready.
 fn work_that_gets_ready(ready: Ready) -> u8 {
     let path = std::env::args().nth(2).unwrap();
-    let session = || rustix::process::getsid(None).unwrap().as_raw_nonzero().get();
+    let session = || {
+        rustix::process::getsid(None)
+            .unwrap()
+            .as_raw_nonzero()
+            .get()
+    };
     let before = session();
     println!("before");
     ready.tell().unwrap();
     println!("after: nobody sees this");
-    let (pid, cwd) = (i32::try_from(std::process::id()).unwrap(), std::env::current_dir().unwrap());
+    let (pid, cwd) = (
+        i32::try_from(std::process::id()).unwrap(),
+        std::env::current_dir().unwrap(),
+    );
     let apart = before != session() && session() == pid;
     let mut file = File::create(path).unwrap();
     write!(file, "{apart} {}", cwd.display()).unwrap();
@@ -77,7 +85,10 @@ fn the_waiting_process_ends_when_the_worker_is_ready() {
     assert!(output.status.success(), "{output:?}");
     assert_eq!(output.stdout, b"before\n");
     let mut result = String::new();
-    File::open(&path).unwrap().read_to_string(&mut result).unwrap();
+    File::open(&path)
+        .unwrap()
+        .read_to_string(&mut result)
+        .unwrap();
     assert_eq!(result, "true /");
 }
 
@@ -88,5 +99,8 @@ fn the_waiting_process_passes_on_how_the_worker_ended() {
 
 fn threads_are_refused() {
     let output = run(&["case-threads"]);
-    assert_eq!(output.stdout, b"cannot go into the background with 2 threads", "{output:?}");
+    assert_eq!(
+        output.stdout, b"cannot go into the background with 2 threads",
+        "{output:?}"
+    );
 }
