@@ -1,0 +1,65 @@
+//! One entry of an archive, put together from its header blocks.
+
+use super::error::BuildError;
+use super::pax::OwnedXattr;
+use crate::index::escape::EntryName;
+use crate::index::node::Extent;
+use crate::types::Timestamp;
+
+/// An entry, ready to be placed in the tree.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry<'a> {
+    /// As the archive spells it.
+    pub(super) path: &'a [u8],
+    /// Offset of its header in the stream.
+    pub(super) offset: u64,
+    pub(super) kind: EntryKind<'a>,
+    pub(super) attrs: Attrs,
+    /// Of a global header, then its own; the last of a name counts.
+    pub(super) xattrs: [&'a [OwnedXattr]; 2],
+}
+
+/// What kind of entry, with what only that kind has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EntryKind<'a> {
+    Directory,
+    /// Another name of what the path names.
+    HardLink(&'a [u8]),
+    Leaf(Leaf<'a>),
+}
+
+/// What gets an inode of its own and holds no names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaf<'a> {
+    File {
+        size: u64,
+        /// Ascending, without overlap, none empty, within `size`.
+        extents: &'a [Extent],
+    },
+    Symlink(&'a [u8]),
+    Fifo,
+    CharDevice(u32),
+    BlockDevice(u32),
+}
+
+/// What every inode has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Attrs {
+    pub(super) perm: u16,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) mtime: Timestamp,
+}
+
+impl Entry<'_> {
+    /// The error of an entry that exceeds a limit.
+    pub(super) fn limit(&self, limit: &'static str, value: u64, max: impl Into<u64>) -> BuildError {
+        BuildError::Limit {
+            limit,
+            value,
+            max: max.into(),
+            entry: EntryName::new(self.path),
+            offset: self.offset,
+        }
+    }
+}

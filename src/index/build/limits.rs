@@ -1,0 +1,56 @@
+//! What one archive may ask of the builder.
+//!
+//! Every limit names the attack it stops: compressed archives repeat a thousand
+//! to one, so the size of an upload bounds nothing. Exceeding one is
+//! [`BuildError::Limit`](super::BuildError::Limit), which names it.
+
+/// Bounds for one archive. The defaults are far above any real image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Inodes and names, implied directories with them. Stops an archive of
+    /// nothing but headers from filling the disk with tables and memory with
+    /// the map of names: 5 to 10 bytes of memory and 90 of disk for each.
+    pub entries_max: u32,
+    /// Levels of directories. Stops a chain that makes every later walk long.
+    pub depth_max: u32,
+    /// Bytes of a path as the archive spells it, and of a hard link's target.
+    /// Stops long paths from multiplying the work for each entry.
+    pub path_bytes_max: u32,
+    /// Bytes of a symbolic link's target. Linux holds 4095; more could not be
+    /// served.
+    pub link_bytes_max: u16,
+    /// Bytes of one extended header. Stops one that is held in memory whole.
+    pub pax_bytes_max: u32,
+    /// Bytes of names and values of one inode's extended attributes. Stops
+    /// sets that no client can read.
+    pub xattr_bytes_max: u32,
+    /// The same for a global header. Stops one small header from putting large
+    /// attributes on every entry behind it.
+    pub global_xattr_bytes_max: u32,
+    /// Bytes of all names and link targets, and of all attribute sets (each).
+    /// Stops long names from filling the disk. Above 4 GiB has no effect.
+    pub text_bytes_max: u64,
+    /// Symbolic links followed for one path. Stops cycles; 40 as in Linux.
+    pub links_max: u32,
+    /// Path components looked up, for the whole archive. Stops links whose
+    /// targets take thousands of components from being walked for each entry.
+    pub steps_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // The map of names stays below 40 MB up to 7/8 of 2^22.
+            entries_max: 3_600_000,
+            depth_max: 1024,
+            path_bytes_max: 8192,
+            link_bytes_max: 4095,
+            pax_bytes_max: 1 << 20,
+            xattr_bytes_max: 256 << 10,
+            global_xattr_bytes_max: 4096,
+            text_bytes_max: 1 << 30,
+            links_max: crate::index::walk::LINKS_MAX,
+            steps_max: 1 << 28,
+        }
+    }
+}

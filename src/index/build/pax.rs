@@ -1,0 +1,263 @@
+//! Extended headers (POSIX.1-2017 `pax`, "pax Header Block"): records of
+//! `LENGTH KEY=VALUE\n`, where the value is any bytes and may hold newlines.
+//!
+//! Guarantees: the length prefix rules, never the newline; numbers are checked;
+//! only keys that change what is served are kept. An empty value takes back
+//! what a global header set.
+
+use super::base64;
+use crate::types::Timestamp;
+
+/// What one key says about an entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Field<T> {
+    /// Nothing.
+    #[default]
+    Unset,
+    /// That the header block is right, whatever a global header says.
+    Default,
+    /// This.
+    Set(T),
+}
+
+impl<T> Field<T> {
+    fn parse(value: &[u8], parse: impl FnOnce(&[u8]) -> Option<T>) -> Option<Self> {
+        if value.is_empty() {
+            return Some(Field::Default);
+        }
+        parse(value).map(Field::Set)
+    }
+
+    fn get(&self) -> Option<&T> {
+        match self {
+            Field::Set(value) => Some(value),
+            Field::Unset | Field::Default => None,
+        }
+    }
+
+    /// What holds for an entry with this local and that global field.
+    pub(super) fn over<'a>(&'a self, global: &'a Field<T>) -> Option<&'a T> {
+        match self {
+            Field::Unset => global.get(),
+            local => local.get(),
+        }
+    }
+}
+
+/// An extended attribute as an archive gives it.
+pub(super) type OwnedXattr = (Vec<u8>, Vec<u8>);
+
+/// What extended headers say, of those keys that matter.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pax {
+    pub(super) path: Field<Vec<u8>>,
+    pub(super) linkpath: Field<Vec<u8>>,
+    pub(super) size: Field<u64>,
+    pub(super) uid: Field<i64>,
+    pub(super) gid: Field<i64>,
+    pub(super) mtime: Field<Timestamp>,
+    /// In the order of the archive, names may repeat: the last one counts.
+    pub(super) xattrs: Vec<OwnedXattr>,
+    /// What the entry needs and this builder has not.
+    pub(super) unsupported: Option<&'static str>,
+}
+
+impl Pax {
+    /// Adds the records of an extended header; on an error says what is wrong.
+    pub(super) fn read(&mut self, records: &[u8]) -> Result<(), &'static str> {
+        let mut rest = records;
+        while !rest.is_empty() {
+            let (key, value, next) = record(rest).ok_or("record length")?;
+            rest = next;
+            self.set(key, value)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets everything, but keeps what memory it has.
+    pub(super) fn clear(&mut self) {
+        let mut xattrs = std::mem::take(&mut self.xattrs);
+        xattrs.clear();
+        *self = Self {
+            xattrs,
+            ..Self::default()
+        };
+    }
+
+    /// Bytes of names and values of the attributes.
+    pub(super) fn xattr_bytes(&self) -> usize {
+        let bytes = self
+            .xattrs
+            .iter()
+            .map(|(name, value)| name.len() + value.len());
+        bytes.fold(0, usize::saturating_add)
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
+        let owned = |value: &[u8]| Some(value.to_vec());
+        match key {
+            b"path" => self.path = Field::parse(value, owned).ok_or("path")?,
+            b"linkpath" => self.linkpath = Field::parse(value, owned).ok_or("linkpath")?,
+            b"size" => self.size = Field::parse(value, decimal).ok_or("size")?,
+            b"uid" => self.uid = Field::parse(value, signed).ok_or("uid")?,
+            b"gid" => self.gid = Field::parse(value, signed).ok_or("gid")?,
+            b"mtime" => self.mtime = Field::parse(value, timestamp).ok_or("mtime")?,
+            key if key.starts_with(b"GNU.sparse.") => {
+                self.unsupported = Some("a sparse file");
+                if key == b"GNU.sparse.name" {
+                    self.path = Field::Set(value.to_vec());
+                }
+            }
+            key if key.starts_with(b"GNU.volume.") => {
+                self.unsupported = Some("an archive in several volumes");
+            }
+            key => {
+                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                    self.xattrs.push((name.to_vec(), value.to_vec()));
+                } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
+                    let name = base64::percent_decode(name).ok_or("LIBARCHIVE.xattr name")?;
+                    let value = base64::decode(value).ok_or("LIBARCHIVE.xattr value")?;
+                    self.xattrs.push((name, value));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Key, value and what follows the first record.
+fn record(records: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let digits = records.iter().position(|b| *b == b' ')?;
+    let len = usize::try_from(decimal(&records[..digits])?).ok()?;
+    let (record, next) = records.split_at_checked(len)?;
+    let body = record.get(digits + 1..)?.strip_suffix(b"\n")?;
+    let equals = body.iter().position(|b| *b == b'=')?;
+    Some((&body[..equals], &body[equals + 1..], next))
+}
+
+/// Decimal digits and nothing else.
+fn decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |sum, b| match b {
+        b'0'..=b'9' => sum.checked_mul(10)?.checked_add(u64::from(b - b'0')),
+        _ => None,
+    })
+}
+
+fn signed(text: &[u8]) -> Option<i64> {
+    match text.strip_prefix(b"-") {
+        Some(digits) => 0_i64.checked_sub_unsigned(decimal(digits)?),
+        None => i64::try_from(decimal(text)?).ok(),
+    }
+}
+
+/// Seconds with any number of decimals; those beyond nanoseconds round down.
+fn timestamp(text: &[u8]) -> Option<Timestamp> {
+    let negative = text.starts_with(b"-");
+    let text = text.strip_prefix(b"-").unwrap_or(text);
+    let point = text.iter().position(|b| *b == b'.');
+    let (whole, decimals) = text.split_at(point.unwrap_or(text.len()));
+    let decimals = decimals.strip_prefix(b".").unwrap_or_default();
+    let secs = decimal(whole)?;
+    let mut nanos = 0_u32;
+    let mut inexact = false;
+    for place in 0..decimals.len().max(9) {
+        let digit = match decimals.get(place) {
+            Some(b @ b'0'..=b'9') => u32::from(b - b'0'),
+            Some(_) => return None,
+            None => 0,
+        };
+        match place {
+            0..9 => nanos = nanos * 10 + digit,
+            _ => inexact |= digit != 0,
+        }
+    }
+    if !negative {
+        let secs = i64::try_from(secs).ok()?;
+        return Some(Timestamp { secs, nanos });
+    }
+    let below = nanos + u32::from(inexact);
+    let secs = 0_i64.checked_sub_unsigned(secs)?;
+    if below == 0 {
+        return Some(Timestamp { secs, nanos: 0 });
+    }
+    Some(Timestamp {
+        secs: secs.checked_sub(1)?,
+        nanos: 1_000_000_000 - below,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pax(records: &[u8]) -> Result<Pax, &'static str> {
+        let mut pax = Pax::default();
+        pax.read(records).map(|()| pax)
+    }
+
+    #[test]
+    fn the_length_rules_not_the_newline() {
+        let read =
+            pax(b"30 SCHILY.xattr.user.a=1\n2=\n3\n6 a=b\n19 path=a\nb=c\xff\0\x20de\n").unwrap();
+        assert_eq!(read.xattrs, [(b"user.a".to_vec(), b"1\n2=\n3".to_vec())]);
+        assert_eq!(read.path, Field::Set(b"a\nb=c\xff\0 de".to_vec()));
+    }
+
+    #[test]
+    fn malformed_records_are_errors() {
+        for bad in [
+            &b"99 a=b\n"[..],
+            b"6 a=bx",
+            b"5 ab\n",
+            b" a=b\n",
+            b"-6 a=b\n",
+            b"0 a=b\n",
+            b"18446744073709551616 a=b\n",
+            b"6 a=b\n\0",
+            b"9 size=x\n",
+            b"11 size=-1\n",
+            b"13 mtime=1e5\n",
+        ] {
+            assert!(pax(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_value_takes_a_global_one_back() {
+        let global = pax(b"9 uid=10\n9 gid=11\n").unwrap();
+        let local = pax(b"7 uid=\n").unwrap();
+        assert_eq!(local.uid.over(&global.uid), None);
+        assert_eq!(local.gid.over(&global.gid), Some(&11));
+    }
+
+    #[test]
+    fn times_round_down_on_both_sides_of_1970() {
+        let at = |text: &str| timestamp(text.as_bytes()).map(|t| (t.secs, t.nanos));
+        assert_eq!(
+            at("1350244992.023960108"),
+            Some((1_350_244_992, 23_960_108))
+        );
+        assert_eq!(at("7"), Some((7, 0)));
+        assert_eq!(at("7."), Some((7, 0)));
+        assert_eq!(at("0.5"), Some((0, 500_000_000)));
+        assert_eq!(at("-0.5"), Some((-1, 500_000_000)));
+        assert_eq!(at("-1.25"), Some((-2, 750_000_000)));
+        assert_eq!(at("-3"), Some((-3, 0)));
+        assert_eq!(at("1.9999999999"), Some((1, 999_999_999)));
+        assert_eq!(at("-1.0000000001"), Some((-2, 999_999_999)));
+        assert_eq!(at("-1.9999999999"), Some((-2, 0)));
+        assert_eq!(at("-9223372036854775808"), Some((i64::MIN, 0)));
+        for bad in ["", "-", ".5", "1.x", "--1", "9223372036854775808", "1 "] {
+            assert_eq!(at(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn libarchive_attributes_are_decoded() {
+        let read = pax(b"39 LIBARCHIVE.xattr.user.a%3Db%25=AP8K\n").unwrap();
+        assert_eq!(read.xattrs, [(b"user.a=b%".to_vec(), b"\0\xff\n".to_vec())]);
+    }
+}

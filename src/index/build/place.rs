@@ -1,0 +1,388 @@
+//! Where an entry goes: the rules of `tar -x`.
+//!
+//! Guarantees: the tree is what GNU tar (as root, with `-p`) makes in an empty
+//! directory, with two exceptions on purpose: links are followed as if the
+//! image were the root of the system, so an absolute one leads into the image
+//! and is usable at once (GNU tar makes those last and fails on entries behind
+//! them); and an entry that GNU tar cannot make is left out with a warning, not
+//! a failure. The rules:
+//!
+//! | new \ there | file, link, device | empty directory | directory with entries |
+//! |---|---|---|---|
+//! | directory | replaces | same one, new attributes | same one, new attributes |
+//! | all else | replaces | replaces | left out |
+//!
+//! To replace makes a new inode: other names of the old one keep it.
+
+use super::BuildOptions;
+use super::arena::{ArenaProvider, bytes_u64};
+use super::entry::{Attrs, Entry, EntryKind, Leaf};
+use super::error::BuildError;
+use super::report::{Report, WarningKind};
+use super::tables::{Tables, new_inode};
+use super::xattr::XattrStore;
+use crate::index::format::{FLAG_SPARSE, InodeRecord, NAME_BYTES_MAX, mode_of_kind};
+use crate::index::node::FileKind;
+use crate::index::walk::{Nodes, Shape, Stop, Walk, walk};
+use crate::types::Ino;
+
+/// The tree that entries are placed in.
+pub(super) struct Tree {
+    pub(super) tables: Tables,
+    pub(super) xattrs: XattrStore,
+    steps_left: u64,
+    /// The path of the entry that is being placed, without `.` and `//`.
+    path: Vec<u8>,
+    /// The last parent and its path, so that a run of entries in one directory
+    /// walks to it once. Empty means none.
+    parent_path: Vec<u8>,
+    parent: Ino,
+    /// Whether an entry gave the root its time.
+    entry_seen: bool,
+}
+
+/// What a name is to be given.
+#[derive(Clone, Copy)]
+enum New<'a> {
+    /// An inode that has a name already.
+    Name(Ino),
+    Directory,
+    Leaf(Leaf<'a>),
+}
+
+/// Why an entry was not placed.
+enum Refusal {
+    /// It is left out.
+    Warn(WarningKind),
+    /// The archive cannot be indexed.
+    Fail(BuildError),
+}
+
+impl From<BuildError> for Refusal {
+    fn from(error: BuildError) -> Self {
+        Refusal::Fail(error)
+    }
+}
+
+impl Tree {
+    pub(super) fn new(
+        options: &BuildOptions,
+        arenas: &mut dyn ArenaProvider,
+    ) -> Result<Self, BuildError> {
+        Ok(Self {
+            tables: Tables::new(options, arenas)?,
+            xattrs: XattrStore::new(arenas, &options.limits)?,
+            steps_left: options.limits.steps_max,
+            path: Vec::new(),
+            parent_path: Vec::new(),
+            parent: Ino::ROOT,
+            entry_seen: false,
+        })
+    }
+
+    /// Places an entry, or leaves it out and says why in `report`.
+    pub(super) fn place(
+        &mut self,
+        entry: &Entry<'_>,
+        report: &mut Report,
+    ) -> Result<(), BuildError> {
+        if !self.entry_seen {
+            self.entry_seen = true;
+            let root = self.tables.inode_mut(Ino::ROOT)?;
+            root.mtime_secs.set(entry.attrs.mtime.secs);
+            root.mtime_nanos.set(entry.attrs.mtime.nanos);
+        }
+        let mut path = std::mem::take(&mut self.path);
+        let placed = normalise(entry.path, &mut path)
+            .map_err(Refusal::Warn)
+            .and_then(|()| self.place_at(entry, &path, report));
+        self.path = path;
+        match placed {
+            Err(Refusal::Warn(kind)) => report.add(kind, entry.path),
+            Err(Refusal::Fail(error)) => return Err(error),
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    fn place_at(
+        &mut self,
+        entry: &Entry<'_>,
+        path: &[u8],
+        report: &mut Report,
+    ) -> Result<(), Refusal> {
+        let is_dir = entry.kind == EntryKind::Directory;
+        if path.is_empty() {
+            return match is_dir {
+                true => Ok(self.update_dir(entry, Ino::ROOT, report)?),
+                false => Err(Refusal::Warn(WarningKind::BadName)),
+            };
+        }
+        let slash = path.iter().rposition(|b| *b == b'/');
+        let (parent, name) = path.split_at(slash.map_or(0, |at| at + 1));
+        let new = match entry.kind {
+            EntryKind::Directory => New::Directory,
+            EntryKind::HardLink(target) => New::Name(self.hard_link_target(entry, target)?),
+            EntryKind::Leaf(Leaf::Symlink(to)) if to.is_empty() || to.contains(&0) => {
+                return Err(Refusal::Warn(WarningKind::BadLink));
+            }
+            EntryKind::Leaf(leaf) => New::Leaf(leaf),
+        };
+        let parent = self.parent(entry, parent)?;
+        let Some((dirent, there)) = self.tables.find(parent, name)? else {
+            let ino = self.make(new, entry, parent, report)?;
+            return Ok(self.tables.add_name(entry, parent, name, ino)?);
+        };
+        let record = self.tables.inode(there)?;
+        let shape = shape_of(record);
+        if shape == Shape::Directory {
+            if is_dir {
+                return Ok(self.update_dir(entry, there, report)?);
+            }
+            if self.tables.dir(there)?.count.get() > 0 {
+                return Err(Refusal::Warn(WarningKind::DirectoryNotEmpty));
+            }
+        }
+        if matches!(new, New::Name(ino) if ino == there) {
+            return Ok(());
+        }
+        let ino = self.make(new, entry, parent, report)?;
+        if shape != Shape::Other {
+            // The path to the last parent may have led through it.
+            self.parent_path.clear();
+        }
+        Ok(self.tables.point(dirent, ino)?)
+    }
+
+    /// The inode that a new name gets.
+    fn make(
+        &mut self,
+        new: New<'_>,
+        entry: &Entry<'_>,
+        parent: Ino,
+        report: &mut Report,
+    ) -> Result<Ino, BuildError> {
+        let ino = match new {
+            New::Name(linked) => return Ok(linked),
+            New::Directory => self.tables.add_dir(entry, parent, &entry.attrs)?,
+            New::Leaf(leaf) => {
+                let record = self.leaf_record(entry, leaf)?;
+                self.tables.add_inode(entry, record)?
+            }
+        };
+        self.set_xattrs(entry, ino, report)?;
+        Ok(ino)
+    }
+
+    fn leaf_record(
+        &mut self,
+        entry: &Entry<'_>,
+        leaf: Leaf<'_>,
+    ) -> Result<InodeRecord, BuildError> {
+        let kind = match leaf {
+            Leaf::File { .. } => FileKind::Regular,
+            Leaf::Symlink(_) => FileKind::Symlink,
+            Leaf::Fifo => FileKind::Fifo,
+            Leaf::CharDevice(_) => FileKind::CharDevice,
+            Leaf::BlockDevice(_) => FileKind::BlockDevice,
+        };
+        let mut record = new_inode(kind, &entry.attrs);
+        match leaf {
+            Leaf::Fifo => {}
+            Leaf::CharDevice(rdev) | Leaf::BlockDevice(rdev) => record.data.set(rdev.into()),
+            Leaf::Symlink(target) => {
+                record.size.set(bytes_u64(target.len()));
+                record
+                    .data
+                    .set(self.tables.add_target(entry, target)?.into());
+            }
+            Leaf::File { size, extents } => {
+                record.size.set(size);
+                match extents {
+                    [] if size == 0 => {}
+                    [one] if one.file_offset == 0 && one.len == size => {
+                        record.data.set(one.stream.0);
+                    }
+                    pieces => {
+                        record.flags.set(FLAG_SPARSE);
+                        record.data.set(self.tables.add_sparse(pieces)?.into());
+                    }
+                }
+            }
+        }
+        Ok(record)
+    }
+
+    /// Gives a directory that is there the attributes of an entry.
+    fn update_dir(
+        &mut self,
+        entry: &Entry<'_>,
+        ino: Ino,
+        report: &mut Report,
+    ) -> Result<(), BuildError> {
+        let attrs = &entry.attrs;
+        let record = self.tables.inode_mut(ino)?;
+        record
+            .mode
+            .set(mode_of_kind(FileKind::Directory) | attrs.perm);
+        record.uid.set(attrs.uid);
+        record.gid.set(attrs.gid);
+        record.mtime_secs.set(attrs.mtime.secs);
+        record.mtime_nanos.set(attrs.mtime.nanos);
+        self.set_xattrs(entry, ino, report)
+    }
+
+    fn set_xattrs(
+        &mut self,
+        entry: &Entry<'_>,
+        ino: Ino,
+        report: &mut Report,
+    ) -> Result<(), BuildError> {
+        let below = self.tables.inode(ino)?.xattrs.get();
+        let limits = &self.tables.limits;
+        let set = self.xattrs.store(entry, below, limits, report)?;
+        self.tables.inode_mut(ino)?.xattrs.set(set);
+        Ok(())
+    }
+
+    /// The inode that a hard link is to share: links on the way are followed,
+    /// one at the end is itself what is linked, as link(2) does.
+    fn hard_link_target(&mut self, entry: &Entry<'_>, target: &[u8]) -> Result<Ino, Refusal> {
+        let missing = WarningKind::LinkTargetMissing;
+        let mut path = Vec::new();
+        normalise(target, &mut path).map_err(|_| Refusal::Warn(missing))?;
+        let found = self.walk(None, &path, false);
+        let found = found.map_err(|stop| self.refusal(entry, stop, missing, missing))?;
+        match self.tables.inode(found)?.is_dir() {
+            true => Err(Refusal::Warn(WarningKind::LinkToDirectory)),
+            false => Ok(found),
+        }
+    }
+
+    /// The directory at `path`, which ends with a slash or is empty; made where
+    /// it is missing.
+    fn parent(&mut self, entry: &Entry<'_>, path: &[u8]) -> Result<Ino, Refusal> {
+        if path.is_empty() {
+            return Ok(Ino::ROOT);
+        }
+        if path == self.parent_path {
+            return Ok(self.parent);
+        }
+        let found = self.walk(Some(entry), path, true).map_err(|stop| {
+            let (file, nothing) = (WarningKind::ParentNotDirectory, WarningKind::ParentNotFound);
+            self.refusal(entry, stop, file, nothing)
+        })?;
+        self.parent_path.clear();
+        self.parent_path.extend_from_slice(path);
+        self.parent = found;
+        Ok(found)
+    }
+
+    /// What a walk that did not arrive means for an entry.
+    fn refusal(
+        &self,
+        entry: &Entry<'_>,
+        stop: Stop<BuildError>,
+        not_directory: WarningKind,
+        not_found: WarningKind,
+    ) -> Refusal {
+        let max = self.tables.limits.steps_max;
+        match stop {
+            Stop::NotDirectory => Refusal::Warn(not_directory),
+            Stop::NotFound | Stop::TooManyLinks => Refusal::Warn(not_found),
+            Stop::TooManySteps => {
+                Refusal::Fail(entry.limit("steps_max", max.saturating_add(1), max))
+            }
+            Stop::Failed(error) => Refusal::Fail(error),
+        }
+    }
+
+    fn walk(
+        &mut self,
+        maker: Option<&Entry<'_>>,
+        path: &[u8],
+        follow_last: bool,
+    ) -> Result<Ino, Stop<BuildError>> {
+        let mut how = Walk {
+            top: Ino::ROOT,
+            links_max: self.tables.limits.links_max,
+            steps_left: &mut self.steps_left,
+            follow_last,
+        };
+        let tables = &mut self.tables;
+        walk(&mut Growing { tables, maker }, &mut how, path)
+    }
+}
+
+/// The growing tables as a tree to walk, that makes missing directories for
+/// `maker`.
+struct Growing<'a> {
+    tables: &'a mut Tables,
+    maker: Option<&'a Entry<'a>>,
+}
+
+impl Nodes for Growing<'_> {
+    type Error = BuildError;
+
+    fn child(&mut self, dir: Ino, name: &[u8]) -> Result<Option<Ino>, BuildError> {
+        Ok(self.tables.find(dir, name)?.map(|(_, ino)| ino))
+    }
+
+    fn absent(&mut self, dir: Ino, name: &[u8]) -> Result<Option<Ino>, BuildError> {
+        let Some(entry) = self.maker else {
+            return Ok(None);
+        };
+        let attrs = Attrs {
+            perm: 0o755,
+            ..entry.attrs
+        };
+        let ino = self.tables.add_dir(entry, dir, &attrs)?;
+        self.tables.add_name(entry, dir, name, ino)?;
+        Ok(Some(ino))
+    }
+
+    fn parent(&mut self, dir: Ino) -> Result<Ino, BuildError> {
+        let parent = self.tables.dir(dir)?.parent.get();
+        self.tables.known_ino(parent)
+    }
+
+    fn shape(&mut self, ino: Ino) -> Result<Shape, BuildError> {
+        Ok(shape_of(self.tables.inode(ino)?))
+    }
+
+    fn read_link(&mut self, ino: Ino, into: &mut Vec<u8>) -> Result<(), BuildError> {
+        let record = *self.tables.inode(ino)?;
+        into.clear();
+        into.extend_from_slice(self.tables.target(&record)?);
+        Ok(())
+    }
+}
+
+fn shape_of(record: &InodeRecord) -> Shape {
+    match record.kind() {
+        Some(FileKind::Directory) => Shape::Directory,
+        Some(FileKind::Symlink) => Shape::Link,
+        _ => Shape::Other,
+    }
+}
+
+/// Writes `raw` over `path` without leading, double and trailing slashes and
+/// without `.` components; says what is wrong with a name that cannot be.
+fn normalise(raw: &[u8], path: &mut Vec<u8>) -> Result<(), WarningKind> {
+    path.clear();
+    for name in raw.split(|b| *b == b'/') {
+        match name {
+            b"" | b"." => continue,
+            b".." => return Err(WarningKind::DotDot),
+            name if name.len() > NAME_BYTES_MAX => return Err(WarningKind::BadName),
+            name if name.contains(&0) => return Err(WarningKind::BadName),
+            name => {
+                if !path.is_empty() {
+                    path.push(b'/');
+                }
+                path.extend_from_slice(name);
+            }
+        }
+    }
+    Ok(())
+}

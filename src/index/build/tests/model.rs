@@ -1,0 +1,226 @@
+//! Random archives against a model that is too simple to be wrong: a tree of
+//! reference-counted nodes, walked by recursion.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use proptest::prelude::*;
+
+use crate::index::testing::{Archive, Head, build, tree};
+
+#[derive(Clone, Debug)]
+enum Op {
+    Dir(String, u32),
+    File(String, String),
+    Symlink(String, String),
+    HardLink(String, String),
+}
+
+#[derive(Debug)]
+enum Node {
+    Dir {
+        mode: u32,
+        entries: Vec<(String, Shared)>,
+    },
+    File(String),
+    Link(String),
+}
+
+type Shared = Rc<RefCell<Node>>;
+
+struct Model {
+    root: Shared,
+}
+
+/// Links followed on one path.
+const LINKS_MAX: u32 = 40;
+
+fn new_dir(mode: u32) -> Shared {
+    Rc::new(RefCell::new(Node::Dir {
+        mode,
+        entries: Vec::new(),
+    }))
+}
+
+fn child(dir: &Shared, name: &str) -> Option<Shared> {
+    match &*dir.borrow() {
+        Node::Dir { entries, .. } => entries
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, node)| node.clone()),
+        _ => None,
+    }
+}
+
+fn put(dir: &Shared, name: &str, node: Shared) {
+    let Node::Dir { entries, .. } = &mut *dir.borrow_mut() else {
+        panic!("not a directory");
+    };
+    match entries.iter_mut().find(|(n, _)| n == name) {
+        Some((_, there)) => *there = node,
+        None => entries.push((name.into(), node)),
+    }
+}
+
+fn is_dir(node: &Shared) -> bool {
+    matches!(&*node.borrow(), Node::Dir { .. })
+}
+
+impl Model {
+    /// Walks from the directory `stack` is the path to; makes what is missing
+    /// if `make`. Returns the path of nodes to the end.
+    fn walk(
+        &self,
+        mut stack: Vec<Shared>,
+        names: &[&str],
+        make: bool,
+        follow_last: bool,
+        links: &mut u32,
+    ) -> Option<Vec<Shared>> {
+        for (at, name) in names.iter().enumerate() {
+            if !is_dir(stack.last()?) {
+                return None;
+            }
+            match *name {
+                "" | "." => continue,
+                ".." => {
+                    if stack.len() > 1 {
+                        stack.pop();
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            let dir = stack.last()?.clone();
+            let found = match child(&dir, name) {
+                Some(found) => found,
+                None if make => {
+                    put(&dir, name, new_dir(0o755));
+                    child(&dir, name)?
+                }
+                None => return None,
+            };
+            let target = match &*found.borrow() {
+                Node::Link(to) if follow_last || at + 1 < names.len() => Some(to.clone()),
+                _ => None,
+            };
+            let Some(target) = target else {
+                stack.push(found);
+                continue;
+            };
+            *links += 1;
+            if *links > LINKS_MAX {
+                return None;
+            }
+            if target.starts_with('/') {
+                stack.truncate(1);
+            }
+            let names: Vec<_> = target.split('/').collect();
+            stack = self.walk(stack, &names, false, true, links)?;
+        }
+        Some(stack)
+    }
+
+    fn apply(&self, op: &Op) {
+        let (path, mut node) = match op {
+            Op::Dir(path, mode) => (path, Some(new_dir(*mode))),
+            Op::File(path, body) => (path, Some(Rc::new(RefCell::new(Node::File(body.clone()))))),
+            Op::Symlink(path, to) => (path, Some(Rc::new(RefCell::new(Node::Link(to.clone()))))),
+            Op::HardLink(path, _) => (path, None),
+        };
+        if let Op::HardLink(_, to) = op {
+            let names: Vec<_> = to.split('/').collect();
+            let found = self.walk(vec![self.root.clone()], &names, false, false, &mut 0);
+            node = found
+                .and_then(|mut stack| stack.pop())
+                .filter(|node| !is_dir(node));
+        }
+        let Some(node) = node else { return };
+        let mut names: Vec<_> = path.split('/').collect();
+        let name = names.pop().unwrap();
+        let stack = self.walk(vec![self.root.clone()], &names, true, true, &mut 0);
+        let Some(parent) = stack.and_then(|mut stack| stack.pop()).filter(is_dir) else {
+            return;
+        };
+        let Some(there) = child(&parent, name) else {
+            return put(&parent, name, node);
+        };
+        match (&mut *there.borrow_mut(), op) {
+            (Node::Dir { mode, .. }, Op::Dir(_, new)) => *mode = *new,
+            (Node::Dir { entries, .. }, _) if !entries.is_empty() => {}
+            _ => put(&parent, name, node),
+        }
+    }
+
+    /// What the tree looks like, as `testing::tree` has it.
+    fn lines(&self, dir: &Shared, path: &str, lines: &mut Vec<String>) {
+        let Node::Dir { entries, .. } = &*dir.borrow() else {
+            return;
+        };
+        for (name, node) in entries {
+            let path = format!("{path}{name}");
+            let names = names_of(&self.root, node);
+            lines.push(match &*node.borrow() {
+                Node::Dir { mode, entries } => {
+                    let dirs = entries.iter().filter(|(_, n)| is_dir(n)).count();
+                    format!("{path} d{mode:o} n{}", dirs + 2)
+                }
+                Node::File(body) => format!("{path} f644 n{names} {body}"),
+                Node::Link(to) => format!("{path} l644 n{names} {to}"),
+            });
+            self.lines(node, &format!("{path}/"), lines);
+        }
+    }
+}
+
+fn names_of(dir: &Shared, wanted: &Shared) -> usize {
+    match &*dir.borrow() {
+        Node::Dir { entries, .. } => entries
+            .iter()
+            .map(|(_, node)| usize::from(Rc::ptr_eq(node, wanted)) + names_of(node, wanted))
+            .sum(),
+        _ => 0,
+    }
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let name = || prop::sample::select(vec!["a", "b", "c"]);
+    let path = move || prop::collection::vec(name(), 1..4).prop_map(|names| names.join("/"));
+    let target = (
+        prop::sample::select(vec!["", "/", "../", "../../", "./", "b/../"]),
+        path(),
+        prop::sample::select(vec!["", "", "/", "/.", "/.."]),
+    );
+    let target = target.prop_map(|(front, path, back)| format!("{front}{path}{back}"));
+    prop_oneof![
+        3 => (path(), prop::sample::select(vec![0o700, 0o755, 0o1777])).prop_map(|(p, m)| Op::Dir(p, m)),
+        4 => (path(), "[xyz]{0,3}").prop_map(|(p, body)| Op::File(p, body)),
+        2 => (path(), target).prop_map(|(p, to)| Op::Symlink(p, to)),
+        2 => (path(), path()).prop_map(|(p, to)| Op::HardLink(p, to)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn the_index_equals_the_model(ops in prop::collection::vec(op(), 0..40)) {
+        let model = Model { root: new_dir(0o755) };
+        let mut archive = Archive::default();
+        for op in &ops {
+            model.apply(op);
+            archive = match op {
+                Op::Dir(path, mode) => archive.head(&Head { mode: *mode, ..Head::new(b'5', path) }),
+                Op::File(path, body) => archive.file(path, body),
+                Op::Symlink(path, to) => archive.symlink(path, to),
+                Op::HardLink(path, to) => archive.hard_link(path, to),
+            };
+        }
+        let mut wanted = Vec::new();
+        model.lines(&model.root, "", &mut wanted);
+        wanted.sort();
+        let stream = archive.end();
+        let (index, _) = build(&stream);
+        prop_assert_eq!(tree(&index, &stream), wanted);
+    }
+}

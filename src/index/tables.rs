@@ -1,0 +1,239 @@
+//! The sections of an index as bounds-checked arrays over a region.
+//!
+//! Guarantees: after [`Tables::open`] every section lies in the region and has
+//! the length that META says; every access by number or offset is checked, and
+//! a bad one is [`IndexError::Corrupt`] with the number. A region whose bytes
+//! change under the reader can make answers wrong, never unsound: its owner is
+//! asked by `Region::intact`.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+use super::FindSection;
+use super::error::{IndexError, corrupt};
+use super::format::{
+    DirRecord, DirentRecord, ExtentRecord, HashRecord, InodeRecord, MetaRecord, SparseRecord,
+    VERSION, section,
+};
+use super::summary::Summary;
+use crate::types::{Ino, Region};
+
+/// Where an array of records or an area of bytes is in the region.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    what: &'static str,
+    start: usize,
+    end: usize,
+}
+
+/// The sections, found and measured.
+#[derive(Clone)]
+pub(super) struct Tables {
+    region: Arc<dyn Region>,
+    pub(super) hash_key: [u8; 16],
+    pub(super) summary: Summary,
+    inodes: Span,
+    dirents: Span,
+    dirs: Span,
+    hashes: Span,
+    sparse: Span,
+    extents: Span,
+    names: Span,
+    xattrs: Span,
+}
+
+impl Tables {
+    pub(super) fn open(region: Arc<dyn Region>, find: FindSection<'_>) -> Result<Self, IndexError> {
+        let bytes = region.bytes();
+        let meta_range = find(section::META)
+            .and_then(|range| bytes.get(range))
+            .ok_or(corrupt("section", section::META))?;
+        let meta = *MetaRecord::ref_from_bytes(meta_range)
+            .map_err(|_| corrupt("section", section::META))?;
+        if meta.version.get() != VERSION {
+            return Err(corrupt("table version", meta.version.get()));
+        }
+        let span = |what, id: u32, count: u64, each: usize| {
+            let range = find(id).ok_or(corrupt("section", id))?;
+            let wanted = usize::try_from(count)
+                .ok()
+                .and_then(|n| n.checked_mul(each));
+            match bytes.get(range.clone()) {
+                Some(found) if Some(found.len()) == wanted => Ok(Span {
+                    what,
+                    start: range.start,
+                    end: range.end,
+                }),
+                _ => Err(corrupt("section", id)),
+            }
+        };
+        let dirents = u64::from(meta.dirent_count.get());
+        Ok(Self {
+            hash_key: meta.hash_key,
+            summary: summary_of(&meta)?,
+            inodes: span(
+                "inode",
+                section::INODES,
+                meta.inode_count.get().into(),
+                size_of::<InodeRecord>(),
+            )?,
+            dirents: span(
+                "dirent",
+                section::DIRENTS,
+                dirents,
+                size_of::<DirentRecord>(),
+            )?,
+            dirs: span(
+                "directory",
+                section::DIRS,
+                meta.dir_count.get().into(),
+                size_of::<DirRecord>(),
+            )?,
+            hashes: span("hash", section::HASHES, dirents, size_of::<HashRecord>())?,
+            sparse: span(
+                "sparse file",
+                section::SPARSE,
+                meta.sparse_count.get().into(),
+                size_of::<SparseRecord>(),
+            )?,
+            extents: span(
+                "extent",
+                section::EXTENTS,
+                meta.extent_count.get().into(),
+                size_of::<ExtentRecord>(),
+            )?,
+            names: span("name", section::NAMES, meta.names_bytes.get(), 1)?,
+            xattrs: span("attribute set", section::XATTRS, meta.xattrs_bytes.get(), 1)?,
+            region,
+        })
+    }
+
+    pub(super) fn intact(&self) -> bool {
+        self.region.intact()
+    }
+
+    pub(super) fn inodes(&self) -> Records<'_, InodeRecord> {
+        self.records(self.inodes)
+    }
+
+    pub(super) fn dirents(&self) -> Records<'_, DirentRecord> {
+        self.records(self.dirents)
+    }
+
+    pub(super) fn dirs(&self) -> Records<'_, DirRecord> {
+        self.records(self.dirs)
+    }
+
+    pub(super) fn hashes(&self) -> Records<'_, HashRecord> {
+        self.records(self.hashes)
+    }
+
+    pub(super) fn sparse(&self) -> Records<'_, SparseRecord> {
+        self.records(self.sparse)
+    }
+
+    pub(super) fn extents(&self) -> Records<'_, ExtentRecord> {
+        self.records(self.extents)
+    }
+
+    /// The name at an offset in NAMES, of any content.
+    pub(super) fn name(&self, offset: u32) -> Result<&[u8], IndexError> {
+        let text = self.area(self.names);
+        let damaged = || corrupt("name", offset);
+        let at = usize::try_from(offset).map_err(|_| damaged())?;
+        let (len, rest) = text
+            .get(at..)
+            .and_then(<[u8]>::split_first)
+            .ok_or_else(damaged)?;
+        rest.get(..usize::from(*len)).ok_or_else(damaged)
+    }
+
+    /// The link target at an offset in NAMES.
+    pub(super) fn target(&self, offset: u64) -> Result<&[u8], IndexError> {
+        let text = self.area(self.names);
+        let damaged = || corrupt("link target", offset);
+        let at = usize::try_from(offset).map_err(|_| damaged())?;
+        let (len, rest) = text
+            .get(at..)
+            .and_then(<[u8]>::split_first_chunk::<2>)
+            .ok_or_else(damaged)?;
+        rest.get(..usize::from(u16::from_le_bytes(*len)))
+            .ok_or_else(damaged)
+    }
+
+    /// The bytes of XATTRS.
+    pub(super) fn xattr_bytes(&self) -> &[u8] {
+        self.area(self.xattrs)
+    }
+
+    fn area(&self, span: Span) -> &[u8] {
+        self.region
+            .bytes()
+            .get(span.start..span.end)
+            .unwrap_or_default()
+    }
+
+    fn records<T>(&self, span: Span) -> Records<'_, T>
+    where
+        T: FromBytes + Immutable + KnownLayout + Unaligned,
+    {
+        Records {
+            what: span.what,
+            all: <[T]>::ref_from_bytes(self.area(span)).unwrap_or_default(),
+        }
+    }
+}
+
+fn summary_of(meta: &MetaRecord) -> Result<Summary, IndexError> {
+    let root = meta.root.get();
+    if root == 0 || root > meta.inode_count.get() || meta.dir_count.get() == 0 {
+        return Err(corrupt("root inode", root));
+    }
+    Ok(Summary {
+        entries: meta.dirent_count.get().into(),
+        inodes: meta.live_inodes.get(),
+        files: meta.files.get(),
+        directories: meta.directories.get(),
+        symlinks: meta.symlinks.get(),
+        devices: meta.devices.get(),
+        hard_links: meta.hard_links.get(),
+        content_bytes: meta.content_bytes.get(),
+        max_owner: meta.max_owner.get(),
+        with_xattrs: meta.with_xattrs.get(),
+        root: Ino::new(root.into()),
+    })
+}
+
+/// An array of records; numbers outside of it are damage.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Records<'a, T> {
+    what: &'static str,
+    all: &'a [T],
+}
+
+impl<'a, T> Records<'a, T> {
+    pub(super) fn all(self) -> &'a [T] {
+        self.all
+    }
+
+    pub(super) fn get(self, number: u64) -> Result<&'a T, IndexError> {
+        usize::try_from(number)
+            .ok()
+            .and_then(|n| self.all.get(n))
+            .ok_or(corrupt(self.what, number))
+    }
+
+    /// The `count` records from `first` on.
+    pub(super) fn run(self, first: u32, count: u32) -> Result<&'a [T], IndexError> {
+        range(first, count)
+            .and_then(|range| self.all.get(range))
+            .ok_or(corrupt(self.what, first))
+    }
+}
+
+fn range(first: u32, count: u32) -> Option<Range<usize>> {
+    let start = usize::try_from(first).ok()?;
+    Some(start..start.checked_add(usize::try_from(count).ok()?)?)
+}
