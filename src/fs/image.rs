@@ -131,7 +131,10 @@ impl ImageFs {
             let done = content::read(extents, &*self.content, offset, &mut buf[..len], patience)?;
             Ok(done.then_some(len))
         })?;
-        self.metrics.counters.served_bytes.add(len.unwrap_or(0) as u64);
+        self.metrics
+            .counters
+            .served_bytes
+            .add(len.unwrap_or(0) as u64);
         Ok(len)
     }
 
@@ -150,7 +153,13 @@ impl ImageFs {
             let skip = usize::try_from(offset).unwrap_or(usize::MAX);
             for (name, ino, next_offset) in dots.into_iter().skip(skip) {
                 let attr = self.attr(&self.index.inode(ino)?)?;
-                if sink(DirEntry { name, next_offset, attr }).is_break() {
+                if sink(DirEntry {
+                    name,
+                    next_offset,
+                    attr,
+                })
+                .is_break()
+                {
                     return Ok(());
                 }
             }
@@ -165,8 +174,12 @@ impl ImageFs {
         sink: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
     ) -> Result<(), FsError> {
         // An offset can be made up by seekdir(3); no directory is that long.
-        let position = u32::try_from(position).ok().filter(|position| *position < u32::MAX);
-        let Some(position) = position else { return Ok(()) };
+        let position = u32::try_from(position)
+            .ok()
+            .filter(|position| *position < u32::MAX);
+        let Some(position) = position else {
+            return Ok(());
+        };
         for entry in self.index.dirents(dir, position)? {
             let entry = entry?;
             let inode = self.index.inode(entry.ino)?;
@@ -175,7 +188,13 @@ impl ImageFs {
             }
             let next_offset = u64::from(entry.position) + 1 + DOTS;
             let attr = self.attr(&inode)?;
-            if sink(DirEntry { name: entry.name, next_offset, attr }).is_break() {
+            if sink(DirEntry {
+                name: entry.name,
+                next_offset,
+                attr,
+            })
+            .is_break()
+            {
                 break;
             }
         }
@@ -270,7 +289,11 @@ impl ImageFs {
     /// wrong. Answers own their bytes, so that they are still right later.
     fn answer<T>(&self, work: impl FnOnce() -> Result<T, FsError>) -> Result<T, FsError> {
         let answer = work();
-        if self.index.intact() { answer } else { Err(FsError::IndexChanged) }
+        if self.index.intact() {
+            answer
+        } else {
+            Err(FsError::IndexChanged)
+        }
     }
 
     /// The index's number for the kernel's.
