@@ -13,5 +13,6 @@ pub mod map;
 pub mod mount;
 pub mod mountinfo;
 pub mod nonblock;
+pub mod sched;
 pub mod signal;
 pub mod spill;

@@ -1,0 +1,42 @@
+//! What the scheduler did to the calling thread.
+
+#![expect(unsafe_code, reason = "getrusage(2) has no safe wrapper here")]
+
+/// How often the calling thread lost its processor to another while it could
+/// have gone on.
+pub fn preemptions() -> u64 {
+    // SAFETY: an all-zero rusage is a valid value of this C struct, and the
+    // pointer is to a live one. The call cannot fail with these arguments.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
+        usage
+    };
+    u64::try_from(usage.ru_nivcsw).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two busy threads on one processor take turns.
+    #[test]
+    fn a_thread_that_shares_its_processor_is_preempted() {
+        let mut one = rustix::thread::CpuSet::new();
+        let allowed = rustix::thread::sched_getaffinity(None).unwrap();
+        let first = (0..rustix::thread::CpuSet::MAX_CPU)
+            .find(|cpu| allowed.is_set(*cpu))
+            .unwrap();
+        one.set(first);
+        let share = move || {
+            rustix::thread::sched_setaffinity(None, &one).unwrap();
+            let before = preemptions();
+            while preemptions() == before {}
+        };
+        let other = std::thread::spawn(share);
+        share();
+        // The other one may be alone from now on: it ends when it is preempted
+        // by anybody, or was already.
+        drop(other);
+    }
+}
