@@ -14,7 +14,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use super::mount::MountError;
+use super::mount_error::MountError;
 
 /// The helper of libfuse 3, then that of libfuse 2.
 const HELPERS: [&str; 2] = ["fusermount3", "fusermount"];

@@ -11,6 +11,7 @@ mod fusermount;
 pub mod ioctl;
 pub mod map;
 pub mod mount;
+mod mount_error;
 pub mod mountinfo;
 pub mod nonblock;
 pub mod sched;

@@ -17,26 +17,33 @@ pub fn preemptions() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
     use super::*;
 
     /// Two busy threads on one processor take turns.
     #[test]
     fn a_thread_that_shares_its_processor_is_preempted() {
-        let mut one = rustix::thread::CpuSet::new();
-        let allowed = rustix::thread::sched_getaffinity(None).unwrap();
-        let first = (0..rustix::thread::CpuSet::MAX_CPU)
+        let allowed = sched_getaffinity(None).unwrap();
+        let first = (0..CpuSet::MAX_CPU)
             .find(|cpu| allowed.is_set(*cpu))
             .unwrap();
+        let mut one = CpuSet::new();
         one.set(first);
-        let share = move || {
-            rustix::thread::sched_setaffinity(None, &one).unwrap();
-            let before = preemptions();
-            while preemptions() == before {}
-        };
-        let other = std::thread::spawn(share);
-        share();
-        // The other one may be alone from now on: it ends when it is preempted
-        // by anybody, or was already.
-        drop(other);
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                sched_setaffinity(None, &one).unwrap();
+                while !done.load(Ordering::Relaxed) {}
+            });
+            scope.spawn(|| {
+                sched_setaffinity(None, &one).unwrap();
+                let before = preemptions();
+                while preemptions() == before {}
+                done.store(true, Ordering::Relaxed);
+            });
+        });
     }
 }
