@@ -36,7 +36,9 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 sched_setaffinity(None, &one).unwrap();
-                while !done.load(Ordering::Relaxed) {}
+                while !done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
             });
             scope.spawn(|| {
                 sched_setaffinity(None, &one).unwrap();
