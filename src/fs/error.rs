@@ -23,6 +23,9 @@ pub enum FsError {
     /// Nothing of that name.
     #[error("no such file")]
     NotFound,
+    /// A name longer than any file can have.
+    #[error("the name is too long")]
+    NameTooLong,
     /// No data, or nothing at all, at that offset or behind it.
     #[error("no such offset in the file")]
     NoSuchOffset,
@@ -68,6 +71,7 @@ impl FsError {
             FsError::Index(error) => index_errno(error),
             FsError::Source(error) => source_errno(error),
             FsError::NotFound => libc::ENOENT,
+            FsError::NameTooLong => libc::ENAMETOOLONG,
             // lseek(2): whence is SEEK_DATA or SEEK_HOLE beyond the end.
             FsError::NoSuchOffset => libc::ENXIO,
             FsError::Invalid => libc::EINVAL,

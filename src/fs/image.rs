@@ -17,6 +17,10 @@ use crate::metrics::Metrics;
 use crate::source::ReadAt;
 use crate::types::Ino;
 
+/// The longest name of a file, in bytes (`NAME_MAX`); the kernel lets longer
+/// ones through to FUSE.
+const NAME_BYTES_MAX: u16 = 255;
+
 /// Offsets in a directory before the first entry of the index: `.` and `..`.
 const DOTS: u64 = 2;
 
@@ -85,30 +89,28 @@ impl ImageFs {
     /// `.` of any inode: that is how the kernel turns a file handle back into
     /// an inode.
     pub fn lookup(&self, parent: u64, name: &[u8]) -> Result<Option<Attr>, FsError> {
-        let parent = self.to_index(parent)?;
-        let found = match name {
-            b"." => Some(parent),
-            b".." => Some(self.parent(parent)?),
-            name => self.index.lookup(parent, name)?,
-        };
-        let found = found.map(|ino| self.index.inode(ino)).transpose()?;
-        let attr = found
-            .filter(|inode| self.shows(inode))
-            .map(|inode| self.attr(&inode));
-        self.intact(attr.transpose()?)
+        self.answer(|| {
+            let parent = self.to_index(parent)?;
+            let found = match name {
+                b"." => Some(parent),
+                b".." => Some(self.parent(parent)?),
+                name if name.len() > NAME_BYTES_MAX.into() => return Err(FsError::NameTooLong),
+                name => self.index.lookup(parent, name)?,
+            };
+            let found = found.map(|ino| self.index.inode(ino)).transpose()?;
+            let shown = found.filter(|inode| self.shows(inode));
+            shown.map(|inode| self.attr(&inode)).transpose()
+        })
     }
 
     /// The attributes of an inode.
     pub fn getattr(&self, ino: u64) -> Result<Attr, FsError> {
-        let attr = self.attr(&self.inode(ino)?)?;
-        self.intact(attr)
+        self.answer(|| self.attr(&self.inode(ino)?))
     }
 
     /// The target of a symbolic link.
     pub fn readlink(&self, ino: u64) -> Result<Vec<u8>, FsError> {
-        // Copied before the index is asked whether it was intact.
-        let target = self.index.link_target(self.to_index(ino)?)?.to_vec();
-        self.intact(target)
+        self.answer(|| Ok(self.index.link_target(self.to_index(ino)?)?.to_vec()))
     }
 
     /// Reads into the front of `buf` from `offset` on and says how many bytes:
@@ -121,16 +123,19 @@ impl ImageFs {
         buf: &mut [u8],
         patience: Patience,
     ) -> Result<Option<usize>, FsError> {
-        let inode = self.inode(ino)?;
-        let left = inode.size.saturating_sub(offset);
-        let len = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
-        let extents = self.index.extents(inode.ino)?;
-        let done = content::read(extents, &*self.content, offset, &mut buf[..len], patience)?;
-        self.intact(())?;
-        if done {
-            self.metrics.counters.served_bytes.add(len as u64);
-        }
-        Ok(done.then_some(len))
+        let len = self.answer(|| {
+            let inode = self.inode(ino)?;
+            let left = inode.size.saturating_sub(offset);
+            let len = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
+            let extents = self.index.extents(inode.ino)?;
+            let done = content::read(extents, &*self.content, offset, &mut buf[..len], patience)?;
+            Ok(done.then_some(len))
+        })?;
+        self.metrics
+            .counters
+            .served_bytes
+            .add(len.unwrap_or(0) as u64);
+        Ok(len)
     }
 
     /// Hands the entries of a directory from `offset` on to `sink`, with `.`
@@ -142,23 +147,39 @@ impl ImageFs {
         offset: u64,
         sink: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
     ) -> Result<(), FsError> {
-        let dir = self.to_index(ino)?;
-        let dots = [(&b"."[..], dir, 1), (b"..", self.parent(dir)?, DOTS)];
-        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
-        for (name, ino, next_offset) in dots.into_iter().skip(skip) {
-            let attr = self.attr(&self.index.inode(ino)?)?;
-            if sink(DirEntry {
-                name,
-                next_offset,
-                attr,
-            })
-            .is_break()
-            {
-                return self.intact(());
+        self.answer(|| {
+            let dir = self.to_index(ino)?;
+            let dots = [(&b"."[..], dir, 1), (b"..", self.parent(dir)?, DOTS)];
+            let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+            for (name, ino, next_offset) in dots.into_iter().skip(skip) {
+                let attr = self.attr(&self.index.inode(ino)?)?;
+                if sink(DirEntry {
+                    name,
+                    next_offset,
+                    attr,
+                })
+                .is_break()
+                {
+                    return Ok(());
+                }
             }
-        }
-        // No directory has an entry at such a position.
-        let position = u32::try_from(offset.saturating_sub(DOTS)).unwrap_or(u32::MAX);
+            self.entries(dir, offset.saturating_sub(DOTS), sink)
+        })
+    }
+
+    fn entries(
+        &self,
+        dir: Ino,
+        position: u64,
+        sink: &mut dyn FnMut(DirEntry<'_>) -> ControlFlow<()>,
+    ) -> Result<(), FsError> {
+        // An offset can be made up by seekdir(3); no directory is that long.
+        let position = u32::try_from(position)
+            .ok()
+            .filter(|position| *position < u32::MAX);
+        let Some(position) = position else {
+            return Ok(());
+        };
         for entry in self.index.dirents(dir, position)? {
             let entry = entry?;
             let inode = self.index.inode(entry.ino)?;
@@ -177,41 +198,46 @@ impl ImageFs {
                 break;
             }
         }
-        self.intact(())
+        Ok(())
     }
 
     /// The size of the image.
     pub fn statfs(&self) -> Result<StatFs, FsError> {
-        let summary = self.index.summary();
-        self.intact(StatFs {
-            blocks: summary.content_bytes.div_ceil(BLOCK_SIZE.into()),
-            files: summary.inodes,
-            block_size: BLOCK_SIZE,
-            name_bytes_max: 255,
+        self.answer(|| {
+            let summary = self.index.summary();
+            Ok(StatFs {
+                blocks: summary.content_bytes.div_ceil(BLOCK_SIZE.into()),
+                files: summary.inodes,
+                block_size: BLOCK_SIZE,
+                name_bytes_max: NAME_BYTES_MAX.into(),
+            })
         })
     }
 
     /// An extended attribute, for a buffer of `size` bytes; 0 asks for its length.
     pub fn getxattr(&self, ino: u64, name: &[u8], size: u32) -> Result<XattrAnswer, FsError> {
-        let inode = self.inode(ino)?;
-        if xattr::visible(name, self.options.owner) {
-            for attribute in self.index.xattrs(inode.ino)? {
-                let attribute = attribute?;
-                if attribute.name == name {
-                    return self.intact(xattr::answer(attribute.value.to_vec(), size)?);
+        self.answer(|| {
+            let inode = self.inode(ino)?;
+            if xattr::visible(name, self.options.owner) {
+                for attribute in self.index.xattrs(inode.ino)? {
+                    let attribute = attribute?;
+                    if attribute.name == name {
+                        return xattr::answer(attribute.value.to_vec(), size);
+                    }
                 }
             }
-        }
-        self.intact(())?;
-        Err(FsError::NoAttribute)
+            Err(FsError::NoAttribute)
+        })
     }
 
     /// The names of an inode's extended attributes, for a buffer of `size`
     /// bytes; 0 asks for their length.
     pub fn listxattr(&self, ino: u64, size: u32) -> Result<XattrAnswer, FsError> {
-        let inode = self.inode(ino)?;
-        let names = xattr::names(self.index.xattrs(inode.ino)?, self.options.owner)?;
-        self.intact(xattr::answer(names, size)?)
+        self.answer(|| {
+            let inode = self.inode(ino)?;
+            let names = xattr::names(self.index.xattrs(inode.ino)?, self.options.owner)?;
+            xattr::answer(names, size)
+        })
     }
 
     /// Whether any inode shows an extended attribute: found out when first
@@ -227,16 +253,16 @@ impl ImageFs {
 
     /// Where the next data or hole of a file begins.
     pub fn lseek(&self, ino: u64, offset: i64, whence: Whence) -> Result<u64, FsError> {
-        let inode = self.inode(ino)?;
-        let offset = u64::try_from(offset).map_err(|_| FsError::NoSuchOffset)?;
-        let extents = self.index.extents(inode.ino)?;
-        let found = content::seek(extents, inode.size, offset, whence)?;
-        self.intact(found)
+        self.answer(|| {
+            let inode = self.inode(ino)?;
+            let offset = u64::try_from(offset).map_err(|_| FsError::NoSuchOffset)?;
+            content::seek(self.index.extents(inode.ino)?, inode.size, offset, whence)
+        })
     }
 
     /// What is counted about this image.
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
     }
 
     fn finds_xattrs(&self) -> bool {
@@ -259,10 +285,12 @@ impl ImageFs {
         false
     }
 
-    /// Lets an answer out if nothing that it was made from can be wrong.
-    fn intact<T>(&self, answer: T) -> Result<T, FsError> {
+    /// Lets an answer or an error out if nothing that it was made from can be
+    /// wrong. Answers own their bytes, so that they are still right later.
+    fn answer<T>(&self, work: impl FnOnce() -> Result<T, FsError>) -> Result<T, FsError> {
+        let answer = work();
         if self.index.intact() {
-            Ok(answer)
+            answer
         } else {
             Err(FsError::IndexChanged)
         }

@@ -87,19 +87,20 @@ impl Adapter {
     /// Counts a request and has it answered; if that panics, the reply is
     /// dropped, which answers EIO.
     fn serve(&self, op: Op, answer: impl FnOnce()) {
-        let arrived = self.begin(op);
+        self.metrics.arrived(op);
+        let arrived = Instant::now();
         if catch_unwind(AssertUnwindSafe(answer)).is_err() {
             tracing::error!(op = op.name(), "a request panicked and was answered EIO");
         }
-        self.metrics.answered(op, arrived.elapsed());
+        self.answered(op, arrived);
     }
 
-    fn begin(&self, op: Op) -> Instant {
-        self.metrics.arrived(op);
+    fn answered(&self, op: Op, arrived: Instant) {
+        self.metrics.answered(op, arrived.elapsed());
+        // While the pool works its threads need the processor more.
         if self.reads.idle() {
             self.spin.request();
         }
-        Instant::now()
     }
 
     fn failed(&self, op: Op, ino: INodeNo, error: &FsError) -> Errno {
@@ -203,7 +204,8 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let arrived = self.begin(Op::Read);
+        self.metrics.arrived(Op::Read);
+        let arrived = Instant::now();
         let range = Range {
             ino: ino.0,
             offset,
@@ -218,7 +220,7 @@ impl Filesystem for Adapter {
             Ok(None) => {}
             Err(_) => tracing::error!(ino = ino.0, "a read panicked and was answered EIO"),
         }
-        self.metrics.answered(Op::Read, arrived.elapsed());
+        self.answered(Op::Read, arrived);
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {

@@ -90,6 +90,11 @@ impl<R> Drop for Deadlines<R> {
 }
 
 impl<R> Ticket<R> {
+    /// Whether the time is over, so that work for the entry would be in vain.
+    pub(super) fn is_late(&self) -> bool {
+        !self.table.lock().waiting.contains_key(&self.number)
+    }
+
     /// The entry, unless its time is over.
     pub(super) fn take(&self) -> Option<R> {
         self.table
@@ -154,6 +159,7 @@ mod tests {
         })
         .unwrap();
         let (a, b) = (deadlines.enter(1), deadlines.enter(2));
+        assert!(!a.is_late());
         assert_eq!((b.take(), a.take(), a.take()), (Some(2), Some(1), None));
         drop((a, b, deadlines));
         // The watchdog ends and takes its channel with it.
@@ -169,7 +175,11 @@ mod tests {
         .unwrap();
         let tickets = [deadlines.enter(1), deadlines.enter(2)];
         assert_eq!((was_late.recv().unwrap(), was_late.recv().unwrap()), (1, 2));
-        assert!(tickets.iter().all(|ticket| ticket.take().is_none()));
+        assert!(
+            tickets
+                .iter()
+                .all(|ticket| ticket.is_late() && ticket.take().is_none())
+        );
         // And once more after it had nothing to do.
         let _ticket = deadlines.enter(3);
         assert_eq!(was_late.recv().unwrap(), 3);

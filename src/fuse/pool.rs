@@ -1,7 +1,7 @@
 //! A bounded pool for work that may block.
 //!
-//! Guarantees: at most [`QUEUE_MAX`] jobs wait, then [`Pool::push`] does; a job
-//! that panics ends itself only. Dropping the pool lets its threads end when
+//! Guarantees: at most [`QUEUE_MAX`] jobs wait, then [`Pool::push`] does, but not
+//! for threads that are stuck; a job that panics ends itself only. Dropping the pool lets its threads end when
 //! they are done, without waiting for one that is stuck.
 
 use std::collections::VecDeque;
@@ -9,10 +9,14 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Jobs are small; this many can only be there if thousands of threads read at
 /// once, and those that are not taken from the kernel yet wait there.
 const QUEUE_MAX: usize = 4096;
+
+/// If no place becomes free in this time, all workers are stuck.
+const FULL_WAIT: Duration = Duration::from_secs(1);
 
 /// Workers run decoders, whose state is on the heap.
 const STACK_BYTES: usize = 256 * 1024;
@@ -64,19 +68,23 @@ impl<J: Send + 'static> Pool<J> {
         Ok(pool)
     }
 
-    /// Has `job` run soon; waits while too many wait already.
-    pub(super) fn push(&self, job: J) {
-        self.0.unfinished.fetch_add(1, Ordering::Relaxed);
-        let state = self.0.lock();
+    /// Has `job` run soon; waits while too many wait already, and gives it back
+    /// if none of them is taken up.
+    pub(super) fn push(&self, job: J) -> Result<(), J> {
         let full = |state: &mut State<J>| state.queue.len() >= QUEUE_MAX && !state.ended;
-        let mut state = self
+        let waited = self
             .0
             .room
-            .wait_while(state, full)
-            .unwrap_or_else(PoisonError::into_inner);
+            .wait_timeout_while(self.0.lock(), FULL_WAIT, full);
+        let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() {
+            return Err(job);
+        }
+        self.0.unfinished.fetch_add(1, Ordering::Relaxed);
         state.queue.push_back(job);
         drop(state);
         self.0.work.notify_one();
+        Ok(())
     }
 
     /// Whether nothing waits or runs.
@@ -139,7 +147,7 @@ mod tests {
             done.send(n).unwrap();
         })
         .unwrap();
-        (0..QUEUE_MAX * 2).for_each(|n| pool.push(n));
+        (0..QUEUE_MAX * 2).for_each(|n| pool.push(n).unwrap());
         let expected = (1..QUEUE_MAX * 2).filter(|n| n % 10 != 1).count();
         assert_eq!(is_done.iter().take(expected).filter(|n| *n == 0).count(), 0);
         assert!(!pool.is_idle());
@@ -148,5 +156,20 @@ mod tests {
         drop(pool);
         // The threads end, and with them the last sender.
         assert!(is_done.recv().is_err());
+    }
+
+    #[test]
+    fn stuck_workers_do_not_hold_up_who_pushes() {
+        let (unblock, blocked) = mpsc::channel::<()>();
+        let blocked = Mutex::new(blocked);
+        let pool =
+            Pool::start(1, move |_| assert!(blocked.lock().unwrap().recv().is_err())).unwrap();
+        let mut pushed = 0;
+        while pool.push(()).is_ok() {
+            pushed += 1;
+        }
+        // One of them may have been taken up before.
+        assert!((QUEUE_MAX..=QUEUE_MAX + 1).contains(&pushed));
+        drop(unblock);
     }
 }

@@ -40,6 +40,7 @@ struct Job {
 #[derive(Debug)]
 pub(super) struct Reads {
     fs: Arc<ImageFs>,
+    metrics: Arc<Metrics>,
     failures: Arc<Failures>,
     deadlines: Deadlines<(Range, ReplyData)>,
     pool: Pool<Job>,
@@ -88,12 +89,14 @@ impl Reads {
             },
         )?;
         let (work, failed) = (Arc::clone(&fs), Arc::clone(&failures));
+        let done = Arc::clone(&metrics);
         let pool = Pool::start(tuning.workers, move |job: Job| {
             answer(&work, &failed, &job);
-            metrics.answered(Op::Read, job.arrived.elapsed());
+            done.answered(Op::Read, job.arrived.elapsed());
         })?;
         Ok(Reads {
             fs,
+            metrics,
             failures,
             deadlines,
             pool,
@@ -118,11 +121,19 @@ impl Reads {
     /// Has the pool answer within the deadline.
     pub(super) fn later(&self, range: Range, arrived: Instant, reply: ReplyData) {
         let ticket = self.deadlines.enter((range, reply));
-        self.pool.push(Job {
+        let job = Job {
             range,
             arrived,
             ticket,
-        });
+        };
+        if let Err(job) = self.pool.push(job) {
+            // Every reader is stuck and thousands wait: who asks now is told at
+            // once, so that requests for names and attributes go on.
+            if let Some((_, reply)) = job.ticket.take() {
+                reply.error(self.failures.errno(Op::Read, range.ino, &FsError::Deadline));
+            }
+            self.metrics.answered(Op::Read, arrived.elapsed());
+        }
     }
 
     /// Whether no read is waiting for the pool.
@@ -132,6 +143,9 @@ impl Reads {
 }
 
 fn answer(fs: &ImageFs, failures: &Failures, job: &Job) {
+    if job.ticket.is_late() {
+        return;
+    }
     let Range { ino, offset, len } = job.range;
     with_buffer(len, |buffer| {
         // Asked for patiently it is always done; a filesystem that has none

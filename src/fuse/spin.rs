@@ -5,19 +5,37 @@
 //! again on EAGAIN, so with `O_NONBLOCK` its loop polls: set by the first
 //! request of a burst, cleared by a governor thread when none came for a while.
 //!
+//! Where others want the processor, polling takes it from them, and from the
+//! very clients that wait: a session that loses its processor while it polls
+//! stops, and tries again after a pause that doubles each time.
+//!
 //! Guarantees: at most one session of a process polls at a time; nothing runs
 //! while no requests come; nobody polls where there is one processor only.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::sys::nonblock::set_nonblocking;
+use crate::sys::sched::preemptions;
 
 /// Whether some session of this process polls.
 static POLLING: AtomicBool = AtomicBool::new(false);
+
+/// How many requests there are between two looks at the scheduler's count.
+const LOOK_EVERY: u64 = 4;
+
+/// The first and the longest pause after others wanted the processor.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// The burst and the scheduler's count at this thread's last look.
+    static SEEN: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+}
 
 /// The polling of one session.
 #[derive(Debug)]
@@ -29,8 +47,9 @@ struct Governor {
     fd: OwnedFd,
     quiet: Duration,
     requests: AtomicU64,
-    /// Mirror of `State::polling`, to be read without the lock.
+    /// Mirrors of the state, to be read without the lock.
     polling: AtomicBool,
+    bursts: AtomicU64,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -39,6 +58,8 @@ struct Governor {
 struct State {
     polling: bool,
     ended: bool,
+    pause: Duration,
+    resume_at: Option<Instant>,
 }
 
 impl Spin {
@@ -53,6 +74,7 @@ impl Spin {
             quiet,
             requests: AtomicU64::new(0),
             polling: AtomicBool::new(false),
+            bursts: AtomicU64::new(0),
             state: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -64,13 +86,14 @@ impl Spin {
         Ok(Spin(Some(governor)))
     }
 
-    /// A request came and will be answered at once: the next may follow soon.
+    /// A request was answered at once: the next may follow soon.
     pub(super) fn request(&self) {
-        if let Some(governor) = &self.0 {
-            governor.requests.fetch_add(1, Ordering::Relaxed);
-            if !governor.polling.load(Ordering::Relaxed) {
-                governor.begin();
-            }
+        let Some(governor) = &self.0 else { return };
+        let number = governor.requests.fetch_add(1, Ordering::Relaxed);
+        if !governor.polling.load(Ordering::Relaxed) {
+            governor.begin(Instant::now());
+        } else if number % LOOK_EVERY == 0 && governor.was_preempted() {
+            governor.back_off(Instant::now());
         }
     }
 
@@ -100,19 +123,36 @@ impl Governor {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self) {
-        if POLLING.swap(true, Ordering::Relaxed) {
+    fn begin(&self, now: Instant) {
+        let mut state = self.lock();
+        let pausing = state.resume_at.is_some_and(|resume_at| now < resume_at);
+        if state.ended || pausing || POLLING.swap(true, Ordering::Relaxed) {
             return;
         }
-        let mut state = self.lock();
-        if state.ended || set_nonblocking(&self.fd, true).is_err() {
+        if set_nonblocking(&self.fd, true).is_err() {
             POLLING.store(false, Ordering::Relaxed);
             return;
         }
         state.polling = true;
+        let burst = self.bursts.fetch_add(1, Ordering::Relaxed) + 1;
+        SEEN.set((burst, preemptions()));
         self.polling.store(true, Ordering::Relaxed);
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// Whether this thread lost its processor since its last look in this burst.
+    fn was_preempted(&self) -> bool {
+        let now = (self.bursts.load(Ordering::Relaxed), preemptions());
+        let before = SEEN.replace(now);
+        now.0 == before.0 && now.1 > before.1
+    }
+
+    fn back_off(&self, now: Instant) {
+        let mut state = self.lock();
+        self.end(&mut state);
+        state.pause = (state.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+        state.resume_at = Some(now + state.pause);
     }
 
     fn end(&self, state: &mut State) {
@@ -140,8 +180,10 @@ impl Governor {
             drop(state);
             std::thread::sleep(self.quiet);
             state = self.lock();
-            if self.requests.load(Ordering::Relaxed) == seen {
+            if self.requests.load(Ordering::Relaxed) == seen && state.polling {
                 self.end(&mut state);
+                // A whole burst went undisturbed.
+                state.pause = Duration::ZERO;
             }
         }
     }
@@ -176,14 +218,28 @@ mod tests {
         drop(second);
         assert!(!polls(&two));
 
+        if let Some(governor) = &first.0 {
+            let now = Instant::now();
+            governor.back_off(now);
+            governor.begin(now);
+            governor.begin(now + PAUSE_MIN / 2);
+            assert!(!polls(&one));
+            governor.begin(now + PAUSE_MIN);
+            assert!(polls(&one));
+            governor.back_off(now);
+            governor.begin(now + PAUSE_MIN);
+            assert!(!polls(&one));
+            governor.begin(now + PAUSE_MIN * 2);
+            assert!(polls(&one));
+            governor.end(&mut governor.lock());
+        }
+
         let short = Spin::start(&two, Duration::from_millis(1)).unwrap();
         short.request();
-        // Ends by itself; waiting without limit is the test.
-        while polls(&two) {
-            std::thread::yield_now();
+        // Ends by itself, and then another may: waiting without limit is the test.
+        while polls(&two) || polls(&one) != first.0.is_some() {
+            first.request();
         }
-        first.request();
-        assert_eq!(polls(&one), first.0.is_some());
         assert!(Spin::start(&one, Duration::ZERO).unwrap().0.is_none());
     }
 }

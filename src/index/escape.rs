@@ -83,7 +83,10 @@ mod tests {
         assert_eq!(shown("a b/ü.txt".as_bytes()), "a b/ü.txt");
         assert_eq!(shown(b"\x1b[2Jx\n\x7f"), "\\x1b[2Jx\\x0a\\x7f");
         assert_eq!(shown(b"a\xff\\"), "a\\xff\\\\");
-        assert_eq!(shown("\u{202e}gpj.\u{9b}".as_bytes()), "\\u{202e}gpj.\\u{9b}");
+        assert_eq!(
+            shown("\u{202e}gpj.\u{9b}".as_bytes()),
+            "\\u{202e}gpj.\\u{9b}"
+        );
     }
 
     #[test]

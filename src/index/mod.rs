@@ -40,3 +40,5 @@ pub type FindSection<'a> = &'a dyn Fn(u32) -> Option<Range<usize>>;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use zerocopy::FromBytes;
 
+use super::FindSection;
 use super::error::{IndexError, corrupt};
 use super::format::{DirRecord, InodeRecord, PERM_MASK, XattrHead, name_hash};
 use super::node::{Dirent, Extent, FileKind, Inode, Xattr};
 use super::summary::Summary;
 use super::tables::Tables;
-use super::FindSection;
 use crate::types::{Ino, Region, StreamOffset, Timestamp};
 
 /// An opened index. Cheap to clone.
@@ -139,7 +139,10 @@ impl Index {
         let mut pieces = Default::default();
         if record.is_sparse() {
             let sparse = self.tables.sparse().get(record.data.get())?;
-            pieces = self.tables.extents().run(sparse.first.get(), sparse.count.get())?;
+            pieces = self
+                .tables
+                .extents()
+                .run(sparse.first.get(), sparse.count.get())?;
         } else if size > 0 {
             whole = Some(Ok(Extent {
                 file_offset: 0,

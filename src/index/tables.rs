@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
+use super::FindSection;
 use super::error::{IndexError, corrupt};
 use super::format::{
     DirRecord, DirentRecord, ExtentRecord, HashRecord, InodeRecord, MetaRecord, SparseRecord,
     VERSION, section,
 };
 use super::summary::Summary;
-use super::FindSection;
 use crate::types::{Ino, Region};
 
 /// Where an array of records or an area of bytes is in the region.
@@ -45,10 +45,7 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn open(
-        region: Arc<dyn Region>,
-        find: FindSection<'_>,
-    ) -> Result<Self, IndexError> {
+    pub(super) fn open(region: Arc<dyn Region>, find: FindSection<'_>) -> Result<Self, IndexError> {
         let bytes = region.bytes();
         let meta_range = find(section::META)
             .and_then(|range| bytes.get(range))
@@ -60,7 +57,9 @@ impl Tables {
         }
         let span = |what, id: u32, count: u64, each: usize| {
             let range = find(id).ok_or(corrupt("section", id))?;
-            let wanted = usize::try_from(count).ok().and_then(|n| n.checked_mul(each));
+            let wanted = usize::try_from(count)
+                .ok()
+                .and_then(|n| n.checked_mul(each));
             match bytes.get(range.clone()) {
                 Some(found) if Some(found.len()) == wanted => Ok(Span {
                     what,
@@ -80,7 +79,12 @@ impl Tables {
                 meta.inode_count.get().into(),
                 size_of::<InodeRecord>(),
             )?,
-            dirents: span("dirent", section::DIRENTS, dirents, size_of::<DirentRecord>())?,
+            dirents: span(
+                "dirent",
+                section::DIRENTS,
+                dirents,
+                size_of::<DirentRecord>(),
+            )?,
             dirs: span(
                 "directory",
                 section::DIRS,

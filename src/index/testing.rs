@@ -212,7 +212,9 @@ pub(super) fn build(stream: &[u8]) -> (Index, Built) {
 }
 
 pub(super) fn build_err(stream: &[u8]) -> BuildError {
-    build_cut(options(), stream, 1 << 20).map(|_| ()).unwrap_err()
+    build_cut(options(), stream, 1 << 20)
+        .map(|_| ())
+        .unwrap_err()
 }
 
 /// The whole tree, one line for each name, sorted: path, type, mode, links, and
@@ -243,7 +245,10 @@ pub(super) fn tree(index: &Index, stream: &[u8]) -> Vec<String> {
                 FileKind::CharDevice => ('c', format!(" {:x}", inode.rdev)),
                 FileKind::BlockDevice => ('b', format!(" {:x}", inode.rdev)),
             };
-            lines.push(format!("{path} {letter}{:o} n{}{tail}", inode.perm, inode.nlink));
+            lines.push(format!(
+                "{path} {letter}{:o} n{}{tail}",
+                inode.perm, inode.nlink
+            ));
         }
     }
     lines.sort();
@@ -256,8 +261,8 @@ pub(super) fn content(index: &Index, ino: Ino, stream: &[u8]) -> String {
     let mut bytes = vec![0; size];
     for extent in index.extents(ino).unwrap() {
         let extent = extent.unwrap();
-        let [to, from, len] = [extent.file_offset, extent.stream.0, extent.len]
-            .map(|n| usize::try_from(n).unwrap());
+        let [to, from, len] =
+            [extent.file_offset, extent.stream.0, extent.len].map(|n| usize::try_from(n).unwrap());
         bytes[to..to + len].copy_from_slice(&stream[from..from + len]);
     }
     String::from_utf8_lossy(&bytes).into_owned()

@@ -14,7 +14,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
-use super::mount::MountError;
+use super::mount_error::MountError;
 
 /// The helper of libfuse 3, then that of libfuse 2.
 const HELPERS: [&str; 2] = ["fusermount3", "fusermount"];
@@ -102,6 +102,9 @@ fn refused(status: ExitStatus, said: &str) -> MountError {
     } else {
         said.to_owned()
     };
+    if said.contains("/dev/fuse") {
+        return MountError::DeviceClosed { what };
+    }
     MountError::Helper { what }
 }
 
@@ -158,6 +161,9 @@ mod tests {
         let said = "fusermount3: option allow_other only allowed if 'user_allow_other' is set";
         let error = refused(ExitStatus::default(), said);
         assert!(matches!(error, MountError::AllowOtherForbidden));
+        let said = "fusermount3: failed to open /dev/fuse: Permission denied";
+        let error = refused(ExitStatus::default(), said);
+        assert!(matches!(error, MountError::DeviceClosed { .. }));
         let error = refused(ExitStatus::default(), " some reason\n");
         assert!(matches!(error, MountError::Helper { what } if what == "some reason"));
     }

@@ -103,7 +103,9 @@ impl Area {
 
     /// Whether `more` bytes more would exceed the limit given.
     pub(super) fn is_full(&self, more: usize) -> bool {
-        self.len.checked_add(more).is_none_or(|len| len > self.len_max)
+        self.len
+            .checked_add(more)
+            .is_none_or(|len| len > self.len_max)
     }
 
     /// Appends and returns the offset of what was appended. The caller asked
@@ -122,7 +124,10 @@ impl Area {
     pub(super) fn extend(&mut self, more: usize) -> Result<(), BuildError> {
         let what = self.what;
         let fail = |cause| BuildError::Arena { what, cause };
-        let wanted = self.len.checked_add(more).filter(|len| *len <= self.len_max);
+        let wanted = self
+            .len
+            .checked_add(more)
+            .filter(|len| *len <= self.len_max);
         let wanted = wanted.ok_or_else(|| fail(io::ErrorKind::OutOfMemory.into()))?;
         let have = self.arena.bytes().len();
         if wanted > have {
@@ -230,8 +235,17 @@ mod tests {
             assert_eq!(table.push(n.into()).unwrap(), n);
         }
         assert_eq!(table.get(99_999).unwrap().get(), 99_999);
-        assert!(matches!(table.get(100_000), Err(BuildError::Scratch { number: 100_000, .. })));
-        assert!(matches!(table.push(0.into()), Err(BuildError::Arena { .. })));
+        assert!(matches!(
+            table.get(100_000),
+            Err(BuildError::Scratch {
+                number: 100_000,
+                ..
+            })
+        ));
+        assert!(matches!(
+            table.push(0.into()),
+            Err(BuildError::Arena { .. })
+        ));
         assert_eq!(table.len(), 100_000);
     }
 
@@ -256,6 +270,9 @@ mod tests {
             }
         }
         let mut area = Area::new(&mut Provider, "stuck", 10).unwrap();
-        assert!(matches!(area.append(&[b"x"]), Err(BuildError::Arena { what: "stuck", .. })));
+        assert!(matches!(
+            area.append(&[b"x"]),
+            Err(BuildError::Arena { what: "stuck", .. })
+        ));
     }
 }

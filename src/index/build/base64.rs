@@ -46,7 +46,11 @@ pub(super) fn percent_decode(text: &[u8]) -> Option<Vec<u8>> {
             continue;
         }
         let (hex, tail) = rest.split_first_chunk::<2>()?;
-        let nibble = |b: u8| char::from(b).to_digit(16).and_then(|n| u8::try_from(n).ok());
+        let nibble = |b: u8| {
+            char::from(b)
+                .to_digit(16)
+                .and_then(|n| u8::try_from(n).ok())
+        };
         out.push(nibble(hex[0])? << 4 | nibble(hex[1])?);
         rest = tail;
     }

@@ -207,9 +207,10 @@ impl Decoder {
     fn announce(&mut self, block: Block<'_>, kind: TextKind) -> Result<Next, BuildError> {
         let (limit, max) = match kind {
             // With the NUL at its end.
-            TextKind::LongName | TextKind::LongLink => {
-                ("path_bytes_max", self.limits.path_bytes_max.saturating_add(1))
-            }
+            TextKind::LongName | TextKind::LongLink => (
+                "path_bytes_max",
+                self.limits.path_bytes_max.saturating_add(1),
+            ),
             TextKind::Local | TextKind::Global => ("pax_bytes_max", self.limits.pax_bytes_max),
         };
         block.path(&mut self.path);
@@ -304,7 +305,9 @@ impl Decoder {
         let size = self.size(block)?;
         let start = self.offset.checked_add(bytes_u64(BLOCK_BYTES));
         let padded = size.checked_next_multiple_of(bytes_u64(BLOCK_BYTES));
-        let end = start.zip(padded).and_then(|(start, len)| start.checked_add(len));
+        let end = start
+            .zip(padded)
+            .and_then(|(start, len)| start.checked_add(len));
         let (Some(start), Some(_)) = (start, end) else {
             return Err(self.invalid("size"));
         };

@@ -28,7 +28,9 @@ pub enum BuildError {
         offset: u64,
     },
     /// The stream ends inside of an entry.
-    #[error("the archive ends at offset {offset}, inside of {entry}: it is truncated, upload it again")]
+    #[error(
+        "the archive ends at offset {offset}, inside of {entry}: it is truncated, upload it again"
+    )]
     Truncated {
         /// Where the stream ends.
         offset: u64,
@@ -53,7 +55,9 @@ pub enum BuildError {
         after: EntryName,
     },
     /// A field of a header does not hold what it must.
-    #[error("{entry} (offset {offset}): the header's field `{field}` is invalid: the archive is damaged or was made by a faulty program")]
+    #[error(
+        "{entry} (offset {offset}): the header's field `{field}` is invalid: the archive is damaged or was made by a faulty program"
+    )]
     Header {
         /// Which field.
         field: &'static str,
@@ -63,7 +67,9 @@ pub enum BuildError {
         offset: u64,
     },
     /// An extended header does not hold what it must.
-    #[error("the extended header at offset {offset} is invalid ({what}): the archive is damaged or was made by a faulty program")]
+    #[error(
+        "the extended header at offset {offset} is invalid ({what}): the archive is damaged or was made by a faulty program"
+    )]
     Pax {
         /// What is wrong.
         what: &'static str,
@@ -97,7 +103,9 @@ pub enum BuildError {
         cause: io::Error,
     },
     /// The builder's tables lost what was written into them.
-    #[error("the temporary table of {what} was damaged at record {number}: the disk is full or failing; index again")]
+    #[error(
+        "the temporary table of {what} was damaged at record {number}: the disk is full or failing; index again"
+    )]
     Scratch {
         /// Which table.
         what: &'static str,

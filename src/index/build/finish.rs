@@ -200,6 +200,7 @@ impl Tables {
             return Ok(true);
         }
         let is_system = |kind| matches!(kind, Some(Directory | Symlink));
-        Ok(kind(b"etc")? == Some(Directory) && (is_system(kind(b"bin")?) || is_system(kind(b"usr")?)))
+        Ok(kind(b"etc")? == Some(Directory)
+            && (is_system(kind(b"bin")?) || is_system(kind(b"usr")?)))
     }
 }

@@ -183,7 +183,13 @@ mod tests {
     #[test]
     fn pieces_do_not_depend_on_how_the_stream_is_cut() {
         let mut stream = Vec::new();
-        for (fill, len) in [(b'a', 512), (b'b', 512), (b'c', 512), (b'd', 1024), (b'e', 512)] {
+        for (fill, len) in [
+            (b'a', 512),
+            (b'b', 512),
+            (b'c', 512),
+            (b'd', 1024),
+            (b'e', 512),
+        ] {
             stream.resize(stream.len() + len, fill);
         }
         for cut in [1, 7, 511, 512, 513, 4096] {
@@ -224,7 +230,13 @@ mod tests {
         let mut framer = Framer::new();
         framer.feed(0, &mut &[0_u8; 100][..]);
         assert!(framer.expect(100, 1).is_ok());
-        assert!(matches!(framer.expect(101, 1), Err(BuildError::Gap { expected: 100, got: 101 })));
+        assert!(matches!(
+            framer.expect(101, 1),
+            Err(BuildError::Gap {
+                expected: 100,
+                got: 101
+            })
+        ));
         assert!(Framer::new().expect(u64::MAX, 1).is_err());
     }
 

@@ -150,7 +150,9 @@ mod tests {
         field[11] = 0;
         assert_eq!(number(&field), Some(-256));
         assert_eq!(number(&[0x80, 0, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0]), None);
-        let max = [0x80, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+        let max = [
+            0x80, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        ];
         assert_eq!(number(&max), Some(i64::MAX));
     }
 

@@ -86,10 +86,7 @@ impl fmt::Debug for Builder {
 
 impl Builder {
     /// A builder that keeps its tables in arenas from `arenas`.
-    pub fn new(
-        options: BuildOptions,
-        arenas: &mut dyn ArenaProvider,
-    ) -> Result<Self, BuildError> {
+    pub fn new(options: BuildOptions, arenas: &mut dyn ArenaProvider) -> Result<Self, BuildError> {
         Ok(Self {
             framer: Framer::new(),
             decoder: Decoder::new(options.limits),

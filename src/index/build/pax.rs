@@ -86,7 +86,10 @@ impl Pax {
 
     /// Bytes of names and values of the attributes.
     pub(super) fn xattr_bytes(&self) -> usize {
-        let bytes = self.xattrs.iter().map(|(name, value)| name.len() + value.len());
+        let bytes = self
+            .xattrs
+            .iter()
+            .map(|(name, value)| name.len() + value.len());
         bytes.fold(0, usize::saturating_add)
     }
 
@@ -197,7 +200,8 @@ mod tests {
 
     #[test]
     fn the_length_rules_not_the_newline() {
-        let read = pax(b"30 SCHILY.xattr.user.a=1\n2=\n3\n6 a=b\n19 path=a\nb=c\xff\0\x20de\n").unwrap();
+        let read =
+            pax(b"30 SCHILY.xattr.user.a=1\n2=\n3\n6 a=b\n19 path=a\nb=c\xff\0\x20de\n").unwrap();
         assert_eq!(read.xattrs, [(b"user.a".to_vec(), b"1\n2=\n3".to_vec())]);
         assert_eq!(read.path, Field::Set(b"a\nb=c\xff\0 de".to_vec()));
     }
@@ -232,7 +236,10 @@ mod tests {
     #[test]
     fn times_round_down_on_both_sides_of_1970() {
         let at = |text: &str| timestamp(text.as_bytes()).map(|t| (t.secs, t.nanos));
-        assert_eq!(at("1350244992.023960108"), Some((1_350_244_992, 23_960_108)));
+        assert_eq!(
+            at("1350244992.023960108"),
+            Some((1_350_244_992, 23_960_108))
+        );
         assert_eq!(at("7"), Some((7, 0)));
         assert_eq!(at("7."), Some((7, 0)));
         assert_eq!(at("0.5"), Some((0, 500_000_000)));

@@ -192,7 +192,9 @@ impl Tree {
             Leaf::CharDevice(rdev) | Leaf::BlockDevice(rdev) => record.data.set(rdev.into()),
             Leaf::Symlink(target) => {
                 record.size.set(bytes_u64(target.len()));
-                record.data.set(self.tables.add_target(entry, target)?.into());
+                record
+                    .data
+                    .set(self.tables.add_target(entry, target)?.into());
             }
             Leaf::File { size, extents } => {
                 record.size.set(size);
@@ -220,7 +222,9 @@ impl Tree {
     ) -> Result<(), BuildError> {
         let attrs = &entry.attrs;
         let record = self.tables.inode_mut(ino)?;
-        record.mode.set(mode_of_kind(FileKind::Directory) | attrs.perm);
+        record
+            .mode
+            .set(mode_of_kind(FileKind::Directory) | attrs.perm);
         record.uid.set(attrs.uid);
         record.gid.set(attrs.gid);
         record.mtime_secs.set(attrs.mtime.secs);

@@ -25,10 +25,7 @@ pub(super) struct XattrStore {
 }
 
 impl XattrStore {
-    pub(super) fn new(
-        arenas: &mut dyn ArenaProvider,
-        limits: &Limits,
-    ) -> Result<Self, BuildError> {
+    pub(super) fn new(arenas: &mut dyn ArenaProvider, limits: &Limits) -> Result<Self, BuildError> {
         let bytes_max = limits.text_bytes_max.min(NO_XATTRS.into());
         Ok(Self {
             area: Area::new(arenas, "extended attributes", bytes_max)?,
@@ -69,7 +66,9 @@ impl XattrStore {
         self.encoded.clear();
         let distinct = set.chunk_by(|a, b| a.0 == b.0);
         let distinct: Vec<_> = distinct.filter_map(<[_]>::last).collect();
-        let bytes = distinct.iter().map(|(name, value)| name.len() + value.len());
+        let bytes = distinct
+            .iter()
+            .map(|(name, value)| name.len() + value.len());
         let bytes = bytes_u64(bytes.fold(0, usize::saturating_add));
         if bytes > u64::from(limits.xattr_bytes_max) {
             return Err(entry.limit("xattr_bytes_max", bytes, limits.xattr_bytes_max));
@@ -79,7 +78,9 @@ impl XattrStore {
     }
 
     fn append(&mut self, entry: &Entry<'_>, limits: &Limits) -> Result<u32, BuildError> {
-        let last = self.last.and_then(|at| Some((at, self.area.used().get(at..)?)));
+        let last = self
+            .last
+            .and_then(|at| Some((at, self.area.used().get(at..)?)));
         let start = match last {
             Some((at, bytes)) if bytes == self.encoded => at,
             _ if self.area.is_full(self.encoded.len()) => {

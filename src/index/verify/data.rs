@@ -2,7 +2,7 @@
 
 use super::Check;
 use crate::index::error::{IndexError, corrupt};
-use crate::index::format::{FLAG_SPARSE, InodeRecord, KIND_MASK, PERM_MASK, is_xattr_name};
+use crate::index::format::{FLAG_SPARSE, InodeRecord, is_xattr_name};
 use crate::index::node::FileKind;
 use crate::index::reader::XattrSet;
 
@@ -15,7 +15,6 @@ impl Check<'_> {
             let damaged = || corrupt("inode", number);
             let kind = record.kind().ok_or_else(damaged)?;
             if record.nlink.get() != *names
-                || record.mode.get() & !(KIND_MASK | PERM_MASK) != 0
                 || record.flags.get() & !FLAG_SPARSE != 0
                 || record.mtime_nanos.get() >= 1_000_000_000
                 || record.has_xattrs() && self.sets.binary_search(&record.xattrs.get()).is_err()

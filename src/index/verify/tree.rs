@@ -21,7 +21,9 @@ impl Check<'_> {
                 || is_root != (dir.ino.get() == 1)
                 || is_root && dir.parent.get() != 1
                 || !is_root && record.nlink.get() == 0 && dir.count.get() > 0
-                || !self.inode(dir.parent.get()).is_some_and(InodeRecord::is_dir)
+                || !self
+                    .inode(dir.parent.get())
+                    .is_some_and(InodeRecord::is_dir)
             {
                 return Err(damaged());
             }
@@ -122,7 +124,12 @@ impl Check<'_> {
     }
 
     fn walk_up(&self, from: usize, rooted: &mut [bool]) -> Result<(), IndexError> {
-        let damaged = || corrupt("parents of directory", u64::try_from(from).unwrap_or(u64::MAX));
+        let damaged = || {
+            corrupt(
+                "parents of directory",
+                u64::try_from(from).unwrap_or(u64::MAX),
+            )
+        };
         let above = |at: usize| {
             let parent = self.tables.dirs().all()[at].parent.get();
             let number = self.inode(parent).map(|record| record.data.get());

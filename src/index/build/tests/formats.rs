@@ -17,7 +17,8 @@ fn inode(index: &Index, path: &str) -> Inode {
 
 fn xattrs(index: &Index, path: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     let all = index.xattrs(find(index, path)).unwrap();
-    all.map(|x| x.map(|x| (x.name.to_vec(), x.value.to_vec())).unwrap()).collect()
+    all.map(|x| x.map(|x| (x.name.to_vec(), x.value.to_vec())).unwrap())
+        .collect()
 }
 
 fn pair(name: &str, value: &[u8]) -> (Vec<u8>, Vec<u8>) {
@@ -26,16 +27,33 @@ fn pair(name: &str, value: &[u8]) -> (Vec<u8>, Vec<u8>) {
 
 #[test]
 fn v7_has_no_directories_but_slashes() {
-    let v7 = |typeflag, name: &str| Head { magic: V7, ..Head::new(typeflag, name) };
-    let stream = new().head(&v7(0, "d/")).with(v7(0, "d/f"), "12").head(&v7(b'0', "e/")).end();
+    let v7 = |typeflag, name: &str| Head {
+        magic: V7,
+        ..Head::new(typeflag, name)
+    };
+    let stream = new()
+        .head(&v7(0, "d/"))
+        .with(v7(0, "d/f"), "12")
+        .head(&v7(b'0', "e/"))
+        .end();
     let (index, _) = build(&stream);
-    assert_eq!(tree(&index, &stream), ["d d644 n2", "d/f f644 n1 12", "e d644 n2"]);
+    assert_eq!(
+        tree(&index, &stream),
+        ["d d644 n2", "d/f f644 n1 12", "e d644 n2"]
+    );
 }
 
 #[test]
 fn ustar_prefixes_count_and_gnu_ones_are_times() {
-    let head = Head { prefix: b"some/dir".to_vec(), ..Head::new(b'0', "f") };
-    let gnu = Head { magic: GNU, prefix: b"14000000000".to_vec(), ..Head::new(b'0', "g") };
+    let head = Head {
+        prefix: b"some/dir".to_vec(),
+        ..Head::new(b'0', "f")
+    };
+    let gnu = Head {
+        magic: GNU,
+        prefix: b"14000000000".to_vec(),
+        ..Head::new(b'0', "g")
+    };
     let (index, _) = build(&new().with(head, "1").with(gnu, "2").end());
     find(&index, "some/dir/f");
     find(&index, "g");
@@ -45,7 +63,10 @@ fn ustar_prefixes_count_and_gnu_ones_are_times() {
 fn gnu_long_names_and_links() {
     let name = format!("{}/{}", "d".repeat(200), "n".repeat(255));
     let link = "l".repeat(300);
-    let long = |typeflag| Head { magic: GNU, ..Head::new(typeflag, "././@LongLink") };
+    let long = |typeflag| Head {
+        magic: GNU,
+        ..Head::new(typeflag, "././@LongLink")
+    };
     let stream = new()
         .with(long(b'K'), link.clone() + "\0")
         .with(long(b'L'), name.clone() + "\0")
@@ -53,7 +74,10 @@ fn gnu_long_names_and_links() {
         .file("next", "1")
         .end();
     let (index, built) = build(&stream);
-    assert_eq!(index.link_target(find(&index, &name)).unwrap(), link.as_bytes());
+    assert_eq!(
+        index.link_target(find(&index, &name)).unwrap(),
+        link.as_bytes()
+    );
     assert_eq!(content(&index, find(&index, "next"), &stream), "1");
     assert!(built.report.is_empty());
 }
@@ -87,24 +111,47 @@ fn pax_overrides_the_header() {
         )
         .head(&Head::new(b'0', "short"))
         .body(b"abc")
-        .pax(b'x', &[("linkpath", b"to/somewhere"), ("mtime", b"12.000000001")])
+        .pax(
+            b'x',
+            &[("linkpath", b"to/somewhere"), ("mtime", b"12.000000001")],
+        )
         .symlink("l", "x")
         .end();
     let (index, built) = build(&stream);
     let f = inode(&index, "long/näme\nwith newline");
     assert_eq!((f.size, f.uid, f.gid), (3, 4_000_000_000, 1_000_000));
-    assert_eq!(f.mtime, Timestamp { secs: -2, nanos: 750_000_000 });
+    assert_eq!(
+        f.mtime,
+        Timestamp {
+            secs: -2,
+            nanos: 750_000_000
+        }
+    );
     assert_eq!(content(&index, f.ino, &stream), "abc");
-    assert_eq!(index.link_target(find(&index, "l")).unwrap(), b"to/somewhere");
+    assert_eq!(
+        index.link_target(find(&index, "l")).unwrap(),
+        b"to/somewhere"
+    );
     assert_eq!(inode(&index, "l").mtime, Timestamp { secs: 12, nanos: 1 });
-    assert_eq!(inode(&index, "l").uid, 0, "the first entry's header is spent");
+    assert_eq!(
+        inode(&index, "l").uid,
+        0,
+        "the first entry's header is spent"
+    );
     assert_eq!(built.summary.max_owner, 4_000_000_000);
 }
 
 #[test]
 fn global_headers_are_defaults_until_taken_back() {
     let stream = new()
-        .pax(b'g', &[("uid", b"7"), ("mtime", b"5.5"), ("SCHILY.xattr.user.g", b"1")])
+        .pax(
+            b'g',
+            &[
+                ("uid", b"7"),
+                ("mtime", b"5.5"),
+                ("SCHILY.xattr.user.g", b"1"),
+            ],
+        )
         .file("a", "")
         .pax(b'x', &[("uid", b"8"), ("SCHILY.xattr.user.l", b"2")])
         .file("b", "")
@@ -114,10 +161,19 @@ fn global_headers_are_defaults_until_taken_back() {
         .file("d", "")
         .end();
     let (index, built) = build(&stream);
-    assert_eq!(["a", "b", "c", "d"].map(|f| inode(&index, f).uid), [7, 8, 0, 0]);
-    assert_eq!(["a", "b", "c", "d"].map(|f| inode(&index, f).mtime.secs), [5, 5, 1000, 5]);
+    assert_eq!(
+        ["a", "b", "c", "d"].map(|f| inode(&index, f).uid),
+        [7, 8, 0, 0]
+    );
+    assert_eq!(
+        ["a", "b", "c", "d"].map(|f| inode(&index, f).mtime.secs),
+        [5, 5, 1000, 5]
+    );
     assert_eq!(xattrs(&index, "a"), [pair("user.g", b"1")]);
-    assert_eq!(xattrs(&index, "b"), [pair("user.g", b"1"), pair("user.l", b"2")]);
+    assert_eq!(
+        xattrs(&index, "b"),
+        [pair("user.g", b"1"), pair("user.l", b"2")]
+    );
     assert_eq!(built.summary.with_xattrs, 4);
 }
 
@@ -125,7 +181,13 @@ fn global_headers_are_defaults_until_taken_back() {
 fn extended_attributes_hold_any_bytes() {
     let binary = b"\x01\0\0\x02\n\0=\xff";
     let stream = new()
-        .pax(b'x', &[("SCHILY.xattr.security.capability", binary), ("SCHILY.xattr.user.a", b"")])
+        .pax(
+            b'x',
+            &[
+                ("SCHILY.xattr.security.capability", binary),
+                ("SCHILY.xattr.user.a", b""),
+            ],
+        )
         .file("a", "")
         .pax(b'x', &[("LIBARCHIVE.xattr.user.%61%20", b"AQAA")])
         .file("b", "")
@@ -172,7 +234,10 @@ fn attributes_of_a_repeated_directory_add_up_and_equal_sets_are_stored_once() {
     let archive = set(archive, "SCHILY.xattr.user.b", b"2").dir("d").dir("d");
     let mut archive = set(archive, a, b"3").dir("d");
     let (index, _) = build(&archive.clone().end());
-    assert_eq!(xattrs(&index, "d"), [pair("user.a", b"3"), pair("user.b", b"2")]);
+    assert_eq!(
+        xattrs(&index, "d"),
+        [pair("user.a", b"3"), pair("user.b", b"2")]
+    );
 
     archive = new();
     for n in 0..10 {
@@ -185,7 +250,10 @@ fn attributes_of_a_repeated_directory_add_up_and_equal_sets_are_stored_once() {
 
 #[test]
 fn devices_and_fifos() {
-    let device = |typeflag, name: &str, device| Head { device: Some(device), ..Head::new(typeflag, name) };
+    let device = |typeflag, name: &str, device| Head {
+        device: Some(device),
+        ..Head::new(typeflag, name)
+    };
     let stream = new()
         .head(&device(b'3', "null", (1, 3)))
         .head(&device(b'4', "sda", (8, 0)))
@@ -193,7 +261,10 @@ fn devices_and_fifos() {
         .head(&Head::new(b'6', "pipe"))
         .end();
     let (index, built) = build(&stream);
-    assert_eq!(tree(&index, &stream), ["null c644 n1 103", "pipe p644 n1", "sda b644 n1 800"]);
+    assert_eq!(
+        tree(&index, &stream),
+        ["null c644 n1 103", "pipe p644 n1", "sda b644 n1 800"]
+    );
     assert_eq!(built.report.count(WarningKind::BadDevice), 1);
     assert_eq!(built.summary.devices, 2);
 }
@@ -201,7 +272,10 @@ fn devices_and_fifos() {
 /// Some writers put a size on entries that have no content.
 #[test]
 fn sizes_of_links_and_directories_mean_nothing() {
-    let sized = |typeflag, name: &str| Head { size: 512, ..Head::link(typeflag, name, "f") };
+    let sized = |typeflag, name: &str| Head {
+        size: 512,
+        ..Head::link(typeflag, name, "f")
+    };
     let stream = new()
         .file("f", "1")
         .head(&sized(b'1', "h"))
@@ -210,8 +284,17 @@ fn sizes_of_links_and_directories_mean_nothing() {
         .file("g", "2")
         .end();
     let (index, _) = build(&stream);
-    let wanted = ["d d644 n2", "f f644 n2 1", "g f644 n1 2", "h f644 n2 1", "l l644 n1 f"];
-    assert_eq!(tree(&index, &stream), wanted.map(|s| s.replace("d644", "d755")));
+    let wanted = [
+        "d d644 n2",
+        "f f644 n2 1",
+        "g f644 n1 2",
+        "h f644 n2 1",
+        "l l644 n1 f",
+    ];
+    assert_eq!(
+        tree(&index, &stream),
+        wanted.map(|s| s.replace("d644", "d755"))
+    );
 }
 
 #[test]
@@ -223,7 +306,10 @@ fn unknown_types_are_passed_over_and_counted() {
         .with(Head::new(b'D', "listing"), "Yf\0")
         .end();
     let (index, built) = build(&stream);
-    assert_eq!(tree(&index, &stream), ["contiguous f644 n1 1", "listing d644 n2"]);
+    assert_eq!(
+        tree(&index, &stream),
+        ["contiguous f644 n1 1", "listing d644 n2"]
+    );
     assert_eq!(built.report.count(WarningKind::UnknownType), 1);
 }
 
@@ -237,9 +323,24 @@ fn what_would_be_served_wrongly_is_an_error_that_names_the_entry() {
         ("GNU.sparse.realsize", b"1000"),
     ];
     for (archive, name) in [
-        (new().with(Head { magic: GNU, ..Head::new(b'S', "holes") }, "x"), "holes"),
-        (new().pax(b'x', sparse).file("GNUSparseFile.0/f", "x"), "real-name"),
-        (new().with(Head::new(b'M', "second-half"), "x"), "second-half"),
+        (
+            new().with(
+                Head {
+                    magic: GNU,
+                    ..Head::new(b'S', "holes")
+                },
+                "x",
+            ),
+            "holes",
+        ),
+        (
+            new().pax(b'x', sparse).file("GNUSparseFile.0/f", "x"),
+            "real-name",
+        ),
+        (
+            new().with(Head::new(b'M', "second-half"), "x"),
+            "second-half",
+        ),
     ] {
         let error = build_err(&archive.end());
         assert!(matches!(error, BuildError::Unsupported { .. }), "{error}");
@@ -268,12 +369,17 @@ fn archives_of_the_tar_crate() {
         header.set_size(body.len().try_into().unwrap());
         header.set_mode(0o640);
         header.set_uid(1000);
-        writer.append_data(&mut header, path, body.as_bytes()).unwrap();
+        writer
+            .append_data(&mut header, path, body.as_bytes())
+            .unwrap();
     }
     let stream = writer.into_inner().unwrap();
     let (index, built) = build(&stream);
     assert!(built.report.is_empty());
     assert_eq!(content(&index, find(&index, &name), &stream), "22");
-    assert_eq!((inode(&index, "short").perm, inode(&index, "short").uid), (0o640, 1000));
+    assert_eq!(
+        (inode(&index, "short").perm, inode(&index, "short").uid),
+        (0o640, 1000)
+    );
     assert_eq!((built.summary.directories, built.summary.entries), (41, 42));
 }

@@ -4,3 +4,4 @@ mod formats;
 mod hostile;
 mod model;
 mod rules;
+mod sparse;

@@ -18,7 +18,10 @@ enum Op {
 
 #[derive(Debug)]
 enum Node {
-    Dir { mode: u32, entries: Vec<(String, Shared)> },
+    Dir {
+        mode: u32,
+        entries: Vec<(String, Shared)>,
+    },
     File(String),
     Link(String),
 }
@@ -33,14 +36,18 @@ struct Model {
 const LINKS_MAX: u32 = 40;
 
 fn new_dir(mode: u32) -> Shared {
-    Rc::new(RefCell::new(Node::Dir { mode, entries: Vec::new() }))
+    Rc::new(RefCell::new(Node::Dir {
+        mode,
+        entries: Vec::new(),
+    }))
 }
 
 fn child(dir: &Shared, name: &str) -> Option<Shared> {
     match &*dir.borrow() {
-        Node::Dir { entries, .. } => {
-            entries.iter().find(|(n, _)| n == name).map(|(_, node)| node.clone())
-        }
+        Node::Dir { entries, .. } => entries
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, node)| node.clone()),
         _ => None,
     }
 }
@@ -124,7 +131,9 @@ impl Model {
         if let Op::HardLink(_, to) = op {
             let names: Vec<_> = to.split('/').collect();
             let found = self.walk(vec![self.root.clone()], &names, false, false, &mut 0);
-            node = found.and_then(|mut stack| stack.pop()).filter(|node| !is_dir(node));
+            node = found
+                .and_then(|mut stack| stack.pop())
+                .filter(|node| !is_dir(node));
         }
         let Some(node) = node else { return };
         let mut names: Vec<_> = path.split('/').collect();
@@ -176,9 +185,7 @@ fn names_of(dir: &Shared, wanted: &Shared) -> usize {
 
 fn op() -> impl Strategy<Value = Op> {
     let name = || prop::sample::select(vec!["a", "b", "c"]);
-    let path = move || {
-        prop::collection::vec(name(), 1..4).prop_map(|names| names.join("/"))
-    };
+    let path = move || prop::collection::vec(name(), 1..4).prop_map(|names| names.join("/"));
     let target = (
         prop::sample::select(vec!["", "/", "../", "../../", "./", "b/../"]),
         path(),

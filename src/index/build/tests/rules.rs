@@ -29,7 +29,11 @@ fn dir700(name: &str) -> Head {
 fn a_directory_replaces_whatever_is_no_directory() {
     check(
         "over a link to a directory, with a child after it",
-        new().dir("usr").symlink("bin", "usr").head(&dir700("bin")).file("bin/y", "2"),
+        new()
+            .dir("usr")
+            .symlink("bin", "usr")
+            .head(&dir700("bin"))
+            .file("bin/y", "2"),
         &["bin d700 n2", "bin/y f644 n1 2", "usr d755 n2"],
         &[],
     );
@@ -39,8 +43,18 @@ fn a_directory_replaces_whatever_is_no_directory() {
         &["f f644 n1 1", "l d755 n2"],
         &[],
     );
-    check("over a dangling link", new().symlink("l", "no").dir("l"), &["l d755 n2"], &[]);
-    check("over a file", new().file("f", "1").dir("f"), &["f d755 n2"], &[]);
+    check(
+        "over a dangling link",
+        new().symlink("l", "no").dir("l"),
+        &["l d755 n2"],
+        &[],
+    );
+    check(
+        "over a file",
+        new().file("f", "1").dir("f"),
+        &["f d755 n2"],
+        &[],
+    );
 }
 
 #[test]
@@ -67,9 +81,24 @@ fn a_file_replaces_files_links_and_empty_directories() {
         &["d d755 n2", "l f644 n1 2"],
         &[],
     );
-    check("empty directory", new().dir("d").file("d", "2"), &["d f644 n1 2"], &[]);
-    check("link over it", new().dir("d").symlink("d", "x"), &["d l644 n1 x"], &[]);
-    check("fifo", new().file("d", "1").head(&Head::new(b'6', "d")), &["d p644 n1"], &[]);
+    check(
+        "empty directory",
+        new().dir("d").file("d", "2"),
+        &["d f644 n1 2"],
+        &[],
+    );
+    check(
+        "link over it",
+        new().dir("d").symlink("d", "x"),
+        &["d l644 n1 x"],
+        &[],
+    );
+    check(
+        "fifo",
+        new().file("d", "1").head(&Head::new(b'6', "d")),
+        &["d p644 n1"],
+        &[],
+    );
 }
 
 #[test]
@@ -86,8 +115,17 @@ fn nothing_replaces_a_directory_that_has_entries() {
 fn parents_that_are_links_are_followed() {
     check(
         "a merged /usr",
-        new().dir("usr").dir("usr/bin").symlink("bin", "usr/bin").file("bin/x", "1"),
-        &["bin l644 n1 usr/bin", "usr d755 n3", "usr/bin d755 n2", "usr/bin/x f644 n1 1"],
+        new()
+            .dir("usr")
+            .dir("usr/bin")
+            .symlink("bin", "usr/bin")
+            .file("bin/x", "1"),
+        &[
+            "bin l644 n1 usr/bin",
+            "usr d755 n3",
+            "usr/bin d755 n2",
+            "usr/bin/x f644 n1 1",
+        ],
         &[],
     );
     check(
@@ -105,8 +143,17 @@ fn parents_that_are_links_are_followed() {
     );
     check(
         "and `..` never out of it",
-        new().dir("usr").dir("a").symlink("a/b", "../../../usr").file("a/b/x", "1"),
-        &["a d755 n2", "a/b l644 n1 ../../../usr", "usr d755 n2", "usr/x f644 n1 1"],
+        new()
+            .dir("usr")
+            .dir("a")
+            .symlink("a/b", "../../../usr")
+            .file("a/b/x", "1"),
+        &[
+            "a d755 n2",
+            "a/b l644 n1 ../../../usr",
+            "usr d755 n2",
+            "usr/x f644 n1 1",
+        ],
         &[],
     );
 }
@@ -115,19 +162,32 @@ fn parents_that_are_links_are_followed() {
 fn parents_that_lead_nowhere_leave_the_entry_out() {
     check(
         "dangling",
-        new().symlink("bin", "usr").file("bin/x", "1").file("bin/y/z", "1"),
+        new()
+            .symlink("bin", "usr")
+            .file("bin/x", "1")
+            .file("bin/y/z", "1"),
         &["bin l644 n1 usr"],
         &[WarningKind::ParentNotFound],
     );
     check(
         "circle",
-        new().symlink("l", "l").symlink("a", "b").symlink("b", "a").file("l/x", "").file("a/x", ""),
+        new()
+            .symlink("l", "l")
+            .symlink("a", "b")
+            .symlink("b", "a")
+            .file("l/x", "")
+            .file("a/x", ""),
         &["a l644 n1 b", "b l644 n1 a", "l l644 n1 l"],
         &[WarningKind::ParentNotFound],
     );
     check(
         "a file",
-        new().file("f", "1").file("f/x", "2").dir("f/y").symlink("l", "f").file("l/x", "3"),
+        new()
+            .file("f", "1")
+            .file("f/x", "2")
+            .dir("f/y")
+            .symlink("l", "f")
+            .file("l/x", "3"),
         &["f f644 n1 1", "l l644 n1 f"],
         &[WarningKind::ParentNotDirectory],
     );
@@ -152,7 +212,12 @@ fn forty_links_are_followed_and_not_one_more() {
 fn the_remembered_parent_is_forgotten_when_the_way_to_it_changes() {
     check(
         "link replaced by a directory",
-        new().dir("d").symlink("l", "d").file("l/x", "1").dir("l").file("l/y", "2"),
+        new()
+            .dir("d")
+            .symlink("l", "d")
+            .file("l/x", "1")
+            .dir("l")
+            .file("l/y", "2"),
         &["d d755 n2", "d/x f644 n1 1", "l d755 n2", "l/y f644 n1 2"],
         &[],
     );
@@ -166,15 +231,32 @@ fn the_remembered_parent_is_forgotten_when_the_way_to_it_changes() {
             .symlink("l", "b")
             .file("l/s/y", "y"),
         &[
-            "a d755 n3", "a/s d755 n2", "a/s/1 f644 n1 1", "a/s/x f644 n1 x", "b d755 n3",
-            "b/s d755 n2", "b/s/1 f644 n1 1", "b/s/y f644 n1 y", "l l644 n1 b",
+            "a d755 n3",
+            "a/s d755 n2",
+            "a/s/1 f644 n1 1",
+            "a/s/x f644 n1 x",
+            "b d755 n3",
+            "b/s d755 n2",
+            "b/s/1 f644 n1 1",
+            "b/s/y f644 n1 y",
+            "l l644 n1 b",
         ],
         &[],
     );
     check(
         "directory replaced by a file",
-        new().dir("d").file("d/../x", "").dir("d/e").file("d/e/f/x", "1").file("d/e/f", "2"),
-        &["d d755 n3", "d/e d755 n3", "d/e/f d755 n2", "d/e/f/x f644 n1 1"],
+        new()
+            .dir("d")
+            .file("d/../x", "")
+            .dir("d/e")
+            .file("d/e/f/x", "1")
+            .file("d/e/f", "2"),
+        &[
+            "d d755 n3",
+            "d/e d755 n3",
+            "d/e/f d755 n2",
+            "d/e/f/x f644 n1 1",
+        ],
         &[WarningKind::DotDot, WarningKind::DirectoryNotEmpty],
     );
 }
@@ -183,11 +265,19 @@ fn the_remembered_parent_is_forgotten_when_the_way_to_it_changes() {
 fn hard_links_share_an_inode() {
     check(
         "once over",
-        new().file("f", "1").hard_link("h", "f").hard_link("./d/i", "/./f"),
+        new()
+            .file("f", "1")
+            .hard_link("h", "f")
+            .hard_link("./d/i", "/./f"),
         &["d d755 n2", "d/i f644 n3 1", "f f644 n3 1", "h f644 n3 1"],
         &[],
     );
-    check("to itself", new().file("f", "1").hard_link("f", "f"), &["f f644 n1 1"], &[]);
+    check(
+        "to itself",
+        new().file("f", "1").hard_link("f", "f"),
+        &["f f644 n1 1"],
+        &[],
+    );
     check(
         "to a link, not through it",
         new().file("f", "1").symlink("l", "f").hard_link("h", "l"),
@@ -196,13 +286,21 @@ fn hard_links_share_an_inode() {
     );
     check(
         "through a linked parent",
-        new().file("d/f", "1").symlink("l", "d").hard_link("h", "l/f"),
+        new()
+            .file("d/f", "1")
+            .symlink("l", "d")
+            .hard_link("h", "l/f"),
         &["d d755 n2", "d/f f644 n2 1", "h f644 n2 1", "l l644 n1 d"],
         &[],
     );
     check(
         "over another file and over an empty directory",
-        new().file("f", "1").file("g", "2").hard_link("g", "f").dir("d").hard_link("d", "f"),
+        new()
+            .file("f", "1")
+            .file("g", "2")
+            .hard_link("g", "f")
+            .dir("d")
+            .hard_link("d", "f"),
         &["d f644 n3 1", "f f644 n3 1", "g f644 n3 1"],
         &[],
     );
@@ -212,22 +310,45 @@ fn hard_links_share_an_inode() {
 fn hard_links_that_cannot_be_made_are_left_out() {
     let missing = WarningKind::LinkTargetMissing;
     check("missing", new().hard_link("h", "no"), &[], &[missing]);
-    check("later", new().hard_link("h", "f").file("f", "1"), &["f f644 n1 1"], &[missing]);
+    check(
+        "later",
+        new().hard_link("h", "f").file("f", "1"),
+        &["f f644 n1 1"],
+        &[missing],
+    );
     check(
         "what is there stays",
-        new().file("f", "1").hard_link("f", "no").hard_link("f", "../f"),
+        new()
+            .file("f", "1")
+            .hard_link("f", "no")
+            .hard_link("f", "../f"),
         &["f f644 n1 1"],
         &[missing],
     );
     let directory = WarningKind::LinkToDirectory;
-    check("directory", new().dir("d").hard_link("h", "d"), &["d d755 n2"], &[directory]);
-    check("root", new().dir("d").hard_link("h", "/"), &["d d755 n2"], &[directory]);
+    check(
+        "directory",
+        new().dir("d").hard_link("h", "d"),
+        &["d d755 n2"],
+        &[directory],
+    );
+    check(
+        "root",
+        new().dir("d").hard_link("h", "/"),
+        &["d d755 n2"],
+        &[directory],
+    );
 }
 
 /// The other names of a file that is replaced keep the old content.
 #[test]
 fn a_replaced_file_lives_on_under_its_other_names() {
-    let stream = new().file("f", "1").hard_link("h", "f").file("f", "22").file("f", "333").end();
+    let stream = new()
+        .file("f", "1")
+        .hard_link("h", "f")
+        .file("f", "22")
+        .file("f", "333")
+        .end();
     let (index, built) = build(&stream);
     assert_eq!(tree(&index, &stream), ["f f644 n1 333", "h f644 n1 1"]);
     assert_eq!((built.summary.files, built.summary.inodes), (2, 3));
@@ -239,11 +360,18 @@ fn a_replaced_file_lives_on_under_its_other_names() {
 
 #[test]
 fn the_order_of_a_directory_is_that_of_the_archive() {
-    let stream = new().file("b", "").file("a/2", "").file("c", "").file("a/1", "").file("b", "x").end();
+    let stream = new()
+        .file("b", "")
+        .file("a/2", "")
+        .file("c", "")
+        .file("a/1", "")
+        .file("b", "x")
+        .end();
     let (index, _) = build(&stream);
     let names = |dir, from| -> Vec<_> {
         let all = index.dirents(dir, from).unwrap();
-        all.map(|d| d.map(|d| (d.position, d.name)).unwrap()).collect()
+        all.map(|d| d.map(|d| (d.position, d.name)).unwrap())
+            .collect()
     };
     assert_eq!(names(Ino::ROOT, 0), [(0, &b"b"[..]), (1, b"a"), (2, b"c")]);
     assert_eq!(names(Ino::ROOT, 2), [(2, &b"c"[..])]);
@@ -256,13 +384,28 @@ fn the_order_of_a_directory_is_that_of_the_archive() {
 fn names_are_cleaned_and_impossible_ones_left_out() {
     check(
         "spellings",
-        new().file("./a", "1").file("/b", "2").file(".//c/.//d", "3").dir("./e/."),
-        &["a f644 n1 1", "b f644 n1 2", "c d755 n2", "c/d f644 n1 3", "e d755 n2"],
+        new()
+            .file("./a", "1")
+            .file("/b", "2")
+            .file(".//c/.//d", "3")
+            .dir("./e/."),
+        &[
+            "a f644 n1 1",
+            "b f644 n1 2",
+            "c d755 n2",
+            "c/d f644 n1 3",
+            "e d755 n2",
+        ],
         &[],
     );
     check(
         "dot-dot is never resolved",
-        new().file("../a", "").file("a/../b", "").dir("..").file("c..", "").file("..d", ""),
+        new()
+            .file("../a", "")
+            .file("a/../b", "")
+            .dir("..")
+            .file("c..", "")
+            .file("..d", ""),
         &["..d f644 n1 ", "c.. f644 n1 "],
         &[WarningKind::DotDot],
     );
@@ -281,7 +424,10 @@ fn names_are_cleaned_and_impossible_ones_left_out() {
     );
     check(
         "links without a target",
-        new().symlink("a", "").pax(b'x', &[("linkpath", b"a\0b")]).symlink("b", "x"),
+        new()
+            .symlink("a", "")
+            .pax(b'x', &[("linkpath", b"a\0b")])
+            .symlink("b", "x"),
         &[],
         &[WarningKind::BadLink],
     );
@@ -289,8 +435,18 @@ fn names_are_cleaned_and_impossible_ones_left_out() {
 
 #[test]
 fn missing_parents_look_like_the_entry_that_needed_them() {
-    let head = Head { uid: 7, gid: 8, mtime: 99, mode: 0o600, ..Head::new(b'0', "a/b/c") };
-    let later = Head { uid: 5, mode: 0o711, ..Head::new(b'5', "a") };
+    let head = Head {
+        uid: 7,
+        gid: 8,
+        mtime: 99,
+        mode: 0o600,
+        ..Head::new(b'0', "a/b/c")
+    };
+    let later = Head {
+        uid: 5,
+        mode: 0o711,
+        ..Head::new(b'5', "a")
+    };
     let (index, _) = build(&new().with(head, "1").head(&later).end());
     let parent = index.inode(find(&index, "a/b")).unwrap();
     assert_eq!((parent.perm, parent.uid, parent.gid), (0o755, 7, 8));
@@ -301,10 +457,26 @@ fn missing_parents_look_like_the_entry_that_needed_them() {
 
 #[test]
 fn the_root_is_what_its_entry_says_or_plain() {
-    let (index, _) = build(&new().head(&Head { mtime: 50, uid: 9, ..Head::new(b'0', "a") }).end());
+    let (index, _) = build(
+        &new()
+            .head(&Head {
+                mtime: 50,
+                uid: 9,
+                ..Head::new(b'0', "a")
+            })
+            .end(),
+    );
     let root = index.inode(Ino::ROOT).unwrap();
-    assert_eq!((root.perm, root.uid, root.gid, root.mtime.secs), (0o755, 0, 0, 50));
-    let head = Head { mode: 0o1777, uid: 3, mtime: 60, ..Head::new(b'5', "./") };
+    assert_eq!(
+        (root.perm, root.uid, root.gid, root.mtime.secs),
+        (0o755, 0, 0, 50)
+    );
+    let head = Head {
+        mode: 0o1777,
+        uid: 3,
+        mtime: 60,
+        ..Head::new(b'5', "./")
+    };
     let (index, built) = build(&new().file("a", "").head(&head).end());
     let root = index.inode(Ino::ROOT).unwrap();
     assert_eq!((root.perm, root.uid, root.mtime.secs), (0o1777, 3, 60));
@@ -324,13 +496,19 @@ fn a_single_enclosing_root_filesystem_is_what_is_served() {
     };
     let image = || new().dir("img/etc").dir("img/usr");
     assert_eq!(served(image()), "img");
-    assert_eq!(served(new().dir("img/etc").symlink("img/bin", "usr/bin")), "img");
+    assert_eq!(
+        served(new().dir("img/etc").symlink("img/bin", "usr/bin")),
+        "img"
+    );
     assert_eq!(served(new().dir("img/.old_root")), "img");
     assert_eq!(served(image().file("README", "")), "top");
     assert_eq!(served(new().dir("img/etc")), "top");
     assert_eq!(served(new().file("img/etc", "").dir("img/usr")), "top");
     assert_eq!(served(new().dir("img/etc").file("img/bin", "")), "top");
-    assert_eq!(served(new().dir(".old_root/etc").dir(".old_root/usr")), "top");
+    assert_eq!(
+        served(new().dir(".old_root/etc").dir(".old_root/usr")),
+        "top"
+    );
     assert_eq!(served(new().dir("etc").dir("usr")), "top");
     assert_eq!(served(new().file("img", "")), "top");
     assert_eq!(served(new().dir("etc")), "top");
