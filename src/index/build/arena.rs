@@ -200,21 +200,32 @@ where
     }
 
     pub(super) fn get(&self, number: u32) -> Result<&T, BuildError> {
-        let found = usize::try_from(number).ok().and_then(|n| self.all().get(n));
-        found.ok_or(self.lost(number))
+        let record = range::<T>(number).and_then(|range| self.area.used().get(range));
+        record
+            .and_then(|bytes| T::ref_from_bytes(bytes).ok())
+            .ok_or_else(|| lost(self.area.what, number))
     }
 
     pub(super) fn get_mut(&mut self, number: u32) -> Result<&mut T, BuildError> {
-        let lost = self.lost(number);
-        let at = usize::try_from(number).unwrap_or(usize::MAX);
-        self.all_mut().get_mut(at).ok_or(lost)
+        let what = self.area.what;
+        let record = range::<T>(number).and_then(|range| self.area.used_mut().get_mut(range));
+        record
+            .and_then(|bytes| T::mut_from_bytes(bytes).ok())
+            .ok_or_else(|| lost(what, number))
     }
+}
 
-    fn lost(&self, number: u32) -> BuildError {
-        BuildError::Scratch {
-            what: self.area.what,
-            number: number.into(),
-        }
+/// The bytes of a record.
+fn range<T>(number: u32) -> Option<std::ops::Range<usize>> {
+    let start = usize::try_from(number).ok()?.checked_mul(size_of::<T>())?;
+    Some(start..start.checked_add(size_of::<T>())?)
+}
+
+#[cold]
+fn lost(what: &'static str, number: u32) -> BuildError {
+    BuildError::Scratch {
+        what,
+        number: number.into(),
     }
 }
 

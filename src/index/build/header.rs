@@ -32,13 +32,9 @@ impl<'a> Block<'a> {
     /// summed signed bytes: both sums are accepted, as by every reader.
     pub(super) fn parse(block: &'a [u8; BLOCK_BYTES]) -> Option<Self> {
         let stored = octal(&block[CHECKSUM])?;
-        let spaces = 8 * i64::from(b' ');
-        let sum = |bytes: &[u8]| bytes.iter().map(|b| u32::from(*b)).sum::<u32>();
-        let unsigned = i64::from(sum(block)) - i64::from(sum(&block[CHECKSUM])) + spaces;
-        let high = |bytes: &[u8]| bytes.iter().map(|b| u32::from(b >> 7)).sum::<u32>();
-        let negative = i64::from(high(block)) - i64::from(high(&block[CHECKSUM]));
-        let signed = unsigned - 256 * negative;
-        (stored == unsigned || stored == signed).then(|| Self {
+        (stored == checksum(block, |b| i32::from(b))
+            || stored == checksum(block, |b| i32::from(b.cast_signed())))
+        .then(|| Self {
             header: Header::from_byte_slice(block),
         })
     }
@@ -99,6 +95,12 @@ impl<'a> Block<'a> {
     fn bytes(self) -> &'a [u8; BLOCK_BYTES] {
         self.header.as_bytes()
     }
+}
+
+/// The sum of all bytes, those of the checksum itself counted as spaces.
+fn checksum(block: &[u8; BLOCK_BYTES], value: impl Fn(u8) -> i32) -> i64 {
+    let sum = |bytes: &[u8]| bytes.iter().map(|b| value(*b)).sum::<i32>();
+    i64::from(sum(block) - sum(&block[CHECKSUM]) + 8 * i32::from(b' '))
 }
 
 /// Bytes up to the first NUL.

@@ -129,7 +129,7 @@ impl Tables {
                 dirent.hash.get() == hash && dirent.dir == dir && self.name_is(dirent, name)
             })
         };
-        let slot = self.map_key.hash_one((dir.get(), hash));
+        let slot = self.slot(dir.get(), hash);
         let Some(number) = self.by_name.find(slot, is_it) else {
             return Ok(None);
         };
@@ -158,20 +158,37 @@ impl Tables {
         let dir_number = self.dir_number(dir)?;
         let record = self.dirs.get_mut(dir_number)?;
         record.count.set(record.count.get().saturating_add(1));
-        let slot = self.map_key.hash_one((dir.record() + 1, hash));
-        let (dirents, key) = (&self.dirents, &self.map_key);
-        let rehash = |number: &u32| match dirents.get(*number) {
-            Ok(dirent) => key.hash_one((dirent.dir.get(), dirent.hash.get())),
-            Err(_) => 0,
-        };
-        self.by_name
-            .try_reserve(1, rehash)
+        if self.by_name.len() == self.by_name.capacity() {
+            return self.remake_map();
+        }
+        let slot = self.slot(dir.record() + 1, hash);
+        self.by_name.insert_unique(slot, number, |_| 0);
+        Ok(())
+    }
+
+    /// Makes the map anew with twice the room. It holds every dirent, so
+    /// nothing of the old one is needed: the two are never in memory together,
+    /// and the dirents are read in order, not in that of their hashes.
+    fn remake_map(&mut self) -> Result<(), BuildError> {
+        let room = self.by_name.capacity().max(1024).saturating_mul(2);
+        self.by_name = HashTable::new();
+        let mut map = HashTable::new();
+        map.try_reserve(room, |_| 0)
             .map_err(|_| BuildError::Arena {
                 what: "the map of names",
                 cause: std::io::ErrorKind::OutOfMemory.into(),
             })?;
-        self.by_name.insert_unique(slot, number, rehash);
+        for (number, dirent) in (0..).zip(self.dirents.all()) {
+            let slot = self.slot(dirent.dir.get(), dirent.hash.get());
+            map.insert_unique(slot, number, |_| 0);
+        }
+        self.by_name = map;
         Ok(())
+    }
+
+    /// The hash of a name in the map.
+    fn slot(&self, dir: u32, name_hash: u32) -> u64 {
+        self.map_key.hash_one((dir, name_hash))
     }
 
     /// Gives back the memory of the map; nothing is found by name from then on.
