@@ -1,8 +1,12 @@
-//! Bytes by offset straight from a source, with nothing cached in between: for
+//! Bytes by offset straight from a source, with no cache in between: for
 //! whoever reads everything once, in order.
+//!
+//! Guarantees: a reader who goes on where it stopped decodes nothing twice, at
+//! whatever offsets; therefore the last block is kept. Its lock is held only to
+//! take it or to put it back.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::tables::damaged;
 use super::{BlockInfo, BlockSource, ReadAt, SourceError};
@@ -10,6 +14,7 @@ use super::{BlockInfo, BlockSource, ReadAt, SourceError};
 /// [`ReadAt`] over blocks.
 pub struct DirectReader {
     source: Arc<dyn BlockSource>,
+    last: Mutex<Option<(BlockInfo, Arc<[u8]>)>>,
 }
 
 impl std::fmt::Debug for DirectReader {
@@ -23,7 +28,17 @@ impl std::fmt::Debug for DirectReader {
 impl DirectReader {
     /// Reads from `source`.
     pub fn new(source: Arc<dyn BlockSource>) -> Self {
-        Self { source }
+        Self {
+            source,
+            last: Mutex::new(None),
+        }
+    }
+
+    /// Copies what the last block has from stream offset `at` on to the start
+    /// of `out`; the number of bytes.
+    fn copy_from_last(&self, at: u64, out: &mut [u8]) -> u64 {
+        let last = self.last.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        last.map_or(0, |(block, bytes)| copy_from(&block, &bytes, at, out))
     }
 }
 
@@ -40,7 +55,7 @@ impl ReadAt for DirectReader {
             len,
             stream_len,
         })?;
-        let mut done = at;
+        let mut done = at + self.copy_from_last(at, buf);
         while done < end {
             let before = done;
             let wanted = self.source.block_at(done)?;
@@ -50,10 +65,10 @@ impl ReadAt for DirectReader {
                 let out = &mut buf[usize::try_from(done - at).unwrap_or(usize::MAX)..];
                 done += copy_from(&block, &bytes, done, out);
                 if done < end {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
+                    return ControlFlow::Continue(());
                 }
+                *self.last.lock().unwrap_or_else(|e| e.into_inner()) = Some((block, bytes));
+                ControlFlow::Break(())
             })?;
             if done == before {
                 return Err(damaged("a block was not produced"));

@@ -157,7 +157,7 @@ pub enum SourceError {
         what: &'static str,
     },
     /// A range outside of the stream was asked for.
-    #[error("bytes {at}..{} are outside of a stream of {stream_len} bytes", at + len)]
+    #[error("bytes {at}..{} are outside of a stream of {stream_len} bytes", at.saturating_add(*len))]
     OutOfRange {
         /// First byte asked for.
         at: u64,

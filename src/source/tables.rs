@@ -15,13 +15,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::{BlockInfo, Kind, SourceError};
 use crate::types::{BLOCK_BYTES, BlockNo, Region, SpanNo};
 
-/// Section of the one [`MetaRecord`].
+/// Section SOURCE_META: one record.
 pub const SECTION_META: u32 = 0x201;
-/// Section of the [`SpanRecord`]s.
+/// Section SPANS: a record for each span.
 pub const SECTION_SPANS: u32 = 0x202;
-/// Section of the windows.
+/// Section WINDOWS: their frames.
 pub const SECTION_WINDOWS: u32 = 0x203;
-/// Section of the block checksums.
+/// Section CHECKSUMS: one for each block.
 pub const SECTION_CHECKSUMS: u32 = 0x204;
 
 /// `garbage_at` where there is none.

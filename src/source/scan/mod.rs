@@ -1,9 +1,9 @@
 //! Reads an archive once, from start to end, and makes the tables that random
 //! access needs; hands the uncompressed stream to a consumer on the way.
 //!
-//! Two threads: one reads and decodes ([`produce`]), the calling one does
-//! checksums, windows and the consumer's work ([`record`]); chunks go back and
-//! forth between them ([`feed`]).
+//! Two threads: one reads and decodes (`produce`), the calling one does
+//! checksums, windows and the consumer's work (`record`); chunks go back and
+//! forth between them (`feed`).
 //!
 //! Guarantees: the whole archive is read and every gzip member is checked
 //! against its trailer, whatever the consumer does; memory is about 3 MB, for
