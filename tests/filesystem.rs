@@ -6,10 +6,10 @@ mod in_memory;
 
 use std::ops::ControlFlow;
 
-use in_memory::{Archive, Image};
 use distrofs::fs::{FsError, ImageFs, Owner, Patience, Whence, XattrAnswer};
 use distrofs::index::{FileKind, IndexError};
 use distrofs::types::Ino;
+use in_memory::{Archive, Image};
 use tar::EntryType;
 
 fn image() -> Image {

@@ -15,14 +15,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use in_memory::mounted::{Mounted, mounted, request};
-use in_memory::{Archive, Image};
 use distrofs::fs::{FsOptions, ImageFs, Owner};
 use distrofs::metrics::{Metrics, Op, Snapshot};
 use distrofs::sys::ioctl::mount_report;
 use distrofs::sys::map::Map;
 use distrofs::sys::mount::{self, MountError};
 use distrofs::types::{Ino, Region};
+use in_memory::mounted::{Mounted, mounted, request};
+use in_memory::{Archive, Image};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 use tar::EntryType;
