@@ -314,7 +314,7 @@ fn another_mapping_sees_the_archive_again() {
         "sees {:?}",
         held.first()
     );
-    drop(held);
+    drop((held, reader));
     mount.end();
 }
 
