@@ -325,7 +325,14 @@ fn hard_links_that_cannot_be_made_are_left_out() {
         &["f f644 n1 1"],
         &[missing],
     );
+    // GNU tar removes the file first.
     let directory = WarningKind::LinkToDirectory;
+    check(
+        "nor does a link to a directory remove it",
+        new().dir("d").file("f", "1").hard_link("f", "d"),
+        &["d d755 n2", "f f644 n1 1"],
+        &[directory],
+    );
     check(
         "directory",
         new().dir("d").hard_link("h", "d"),
