@@ -194,6 +194,8 @@ impl Tree {
             Leaf::Fifo => {}
             Leaf::CharDevice(rdev) | Leaf::BlockDevice(rdev) => record.data.set(rdev.into()),
             Leaf::Symlink(target) => {
+                // Linux has no other permissions for links.
+                record.mode.set(mode_of_kind(kind) | 0o777);
                 record.size.set(bytes_u64(target.len()));
                 record
                     .data
@@ -241,9 +243,14 @@ impl Tree {
         ino: Ino,
         report: &mut Report,
     ) -> Result<(), BuildError> {
+        if entry.xattrs.iter().all(|list| list.is_empty()) {
+            return Ok(());
+        }
         let below = self.tables.inode(ino)?.xattrs.get();
-        let limits = &self.tables.limits;
-        let set = self.xattrs.store(entry, below, limits, report)?;
+        let (limits, steps_left) = (&self.tables.limits, &mut self.steps_left);
+        let set = self
+            .xattrs
+            .store(entry, below, limits, steps_left, report)?;
         self.tables.inode_mut(ino)?.xattrs.set(set);
         Ok(())
     }

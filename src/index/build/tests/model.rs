@@ -167,7 +167,7 @@ impl Model {
                     format!("{path} d{mode:o} n{}", dirs + 2)
                 }
                 Node::File(body) => format!("{path} f644 n{names} {body}"),
-                Node::Link(to) => format!("{path} l644 n{names} {to}"),
+                Node::Link(to) => format!("{path} l777 n{names} {to}"),
             });
             self.lines(node, &format!("{path}/"), lines);
         }
