@@ -55,7 +55,10 @@ struct Inner {
 impl MemoryBudget {
     /// A budget of `total_bytes` for everything.
     pub fn new(total_bytes: u64) -> Self {
-        Self(Arc::new(Inner { total_bytes, used_bytes: Default::default() }))
+        Self(Arc::new(Inner {
+            total_bytes,
+            used_bytes: Default::default(),
+        }))
     }
 
     /// The total that was promised.
@@ -81,7 +84,11 @@ impl MemoryBudget {
                 used.checked_add(bytes).filter(|sum| *sum <= limit)
             })
             .ok()?;
-        Some(Reservation { budget: self.clone(), kind, bytes })
+        Some(Reservation {
+            budget: self.clone(),
+            kind,
+            bytes,
+        })
     }
 }
 
@@ -127,6 +134,9 @@ mod tests {
     #[test]
     fn the_shares_leave_room_for_the_rest() {
         let shares: u64 = Kind::ALL.iter().map(|kind| kind.share_64ths()).sum();
-        assert!(shares <= 48, "a quarter is for index pages, allocator and program");
+        assert!(
+            shares <= 48,
+            "a quarter is for index pages, allocator and program"
+        );
     }
 }

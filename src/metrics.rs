@@ -162,7 +162,9 @@ impl Metrics {
         let seen = Op::ALL.iter().filter(|op| self.count(**op) > 0);
         Snapshot {
             counters: self.counters.snapshot(),
-            requests: seen.map(|op| (op.name().to_owned(), self.request_stats(*op))).collect(),
+            requests: seen
+                .map(|op| (op.name().to_owned(), self.request_stats(*op)))
+                .collect(),
         }
     }
 

@@ -109,10 +109,15 @@ fn outside_crates_have_one_owner() {
 fn files_are_documented_and_short() {
     for_each_file(|file, text| {
         assert!(
-            text.starts_with("//!"),
+            text.starts_with("//!") || text.starts_with("#![doc = include_str!"),
             "{file}: start with `//!` module docs"
         );
-        let lines = without_tests(text).lines().count();
+        let is_test = file.ends_with("/tests.rs") || file.contains("/tests/");
+        let lines = if is_test {
+            0
+        } else {
+            without_tests(text).lines().count()
+        };
         assert!(
             lines <= MAX_CODE_LINES,
             "{file}: {lines} lines of code, split it"

@@ -46,7 +46,11 @@ impl Flights {
             Entry::Vacant(entry) => {
                 let flight = Arc::new(Flight::default());
                 entry.insert(Arc::clone(&flight));
-                Role::Leader(Lead { flights: self, span, flight })
+                Role::Leader(Lead {
+                    flights: self,
+                    span,
+                    flight,
+                })
             }
         }
     }
@@ -102,12 +106,19 @@ mod tests {
     #[test]
     fn one_leads_and_the_others_wait() {
         let flights = Flights::default();
-        let Role::Leader(lead) = flights.join(SpanNo(7)) else { panic!("the first leads") };
-        assert!(matches!(flights.join(SpanNo(8)), Role::Leader(_)), "another span is free");
+        let Role::Leader(lead) = flights.join(SpanNo(7)) else {
+            panic!("the first leads")
+        };
+        assert!(
+            matches!(flights.join(SpanNo(8)), Role::Leader(_)),
+            "another span is free"
+        );
         std::thread::scope(|scope| {
             let waiters: Vec<_> = (0..4)
                 .map(|i| {
-                    let Role::Waiter(flight) = flights.join(SpanNo(7)) else { panic!("led") };
+                    let Role::Waiter(flight) = flights.join(SpanNo(7)) else {
+                        panic!("led")
+                    };
                     scope.spawn(move || flight.wait_for(BlockNo(i)))
                 })
                 .collect();
@@ -117,14 +128,19 @@ mod tests {
                 waiter.join().unwrap();
             }
         });
-        assert!(matches!(flights.join(SpanNo(7)), Role::Leader(_)), "free again");
+        assert!(
+            matches!(flights.join(SpanNo(7)), Role::Leader(_)),
+            "free again"
+        );
     }
 
     #[test]
     fn a_panicking_leader_releases_its_waiters() {
         let flights = Flights::default();
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let Role::Leader(_lead) = flights.join(SpanNo(1)) else { panic!("the first leads") };
+            let Role::Leader(_lead) = flights.join(SpanNo(1)) else {
+                panic!("the first leads")
+            };
             std::panic::resume_unwind(Box::new("decoder died"));
         }));
         assert!(result.is_err());

@@ -19,7 +19,11 @@ pub struct ByteLru<K: Hash + Eq, V> {
 impl<K: Hash + Eq, V> ByteLru<K, V> {
     /// An empty map that will hold at most `limit_bytes`.
     pub fn new(limit_bytes: u64) -> Self {
-        Self { entries: LruCache::unbounded(), used_bytes: 0, limit_bytes }
+        Self {
+            entries: LruCache::unbounded(),
+            used_bytes: 0,
+            limit_bytes,
+        }
     }
 
     /// The value of `key`, which becomes the most recently used.

@@ -34,9 +34,11 @@ const BLOCK_OVERHEAD_BYTES: u64 = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ImageId(pub u32);
 
+type Blocks = ByteLru<(ImageId, BlockNo), Arc<[u8]>>;
+
 /// The blocks of all images of a process.
 pub struct BlockCache {
-    blocks: Mutex<ByteLru<(ImageId, BlockNo), Arc<[u8]>>>,
+    blocks: Mutex<Blocks>,
     metrics: Arc<Metrics>,
     _reserved: Reservation,
 }
@@ -46,9 +48,15 @@ impl BlockCache {
     /// another cache took it.
     pub fn new(budget: &MemoryBudget, metrics: Arc<Metrics>) -> Option<Self> {
         let free = budget.limit_bytes(Kind::Blocks) - budget.used_bytes(Kind::Blocks);
-        let reserved = budget.reserve(Kind::Blocks, free).filter(|r| r.bytes() > 0)?;
+        let reserved = budget
+            .reserve(Kind::Blocks, free)
+            .filter(|r| r.bytes() > 0)?;
         let blocks = Mutex::new(ByteLru::new(reserved.bytes()));
-        Some(Self { blocks, metrics, _reserved: reserved })
+        Some(Self {
+            blocks,
+            metrics,
+            _reserved: reserved,
+        })
     }
 
     /// Bytes that are cached now.
@@ -75,7 +83,9 @@ impl BlockCache {
 
 impl std::fmt::Debug for BlockCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BlockCache").field("used_bytes", &self.used_bytes()).finish_non_exhaustive()
+        f.debug_struct("BlockCache")
+            .field("used_bytes", &self.used_bytes())
+            .finish_non_exhaustive()
     }
 }
 
@@ -114,10 +124,15 @@ impl CachedReader {
     /// Copies the part of `at..` that block `info` holds to the front of `buf`;
     /// answers how many bytes that was.
     fn copy_block(info: &BlockInfo, bytes: &[u8], at: u64, buf: &mut [u8]) -> usize {
-        let Some(skip) = at.checked_sub(info.start).and_then(|n| usize::try_from(n).ok()) else {
+        let Some(skip) = at
+            .checked_sub(info.start)
+            .and_then(|n| usize::try_from(n).ok())
+        else {
             return 0;
         };
-        let Some(rest) = bytes.get(skip..) else { return 0 };
+        let Some(rest) = bytes.get(skip..) else {
+            return 0;
+        };
         let n = rest.len().min(buf.len());
         buf[..n].copy_from_slice(&rest[..n]);
         n
@@ -160,14 +175,21 @@ impl CachedReader {
         self.source.produce(info.no, &mut |produced, bytes| {
             if produced.no >= info.no {
                 self.metrics.counters.cache_miss_blocks.add(1);
-                filled += Self::copy_block(&produced, &bytes, at + filled as u64, &mut buf[filled..]);
+                filled +=
+                    Self::copy_block(&produced, &bytes, at + filled as u64, &mut buf[filled..]);
             }
             self.cache.insert(self.image, produced.no, bytes);
             lead.produced(produced.no);
-            if produced.no >= last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if produced.no >= last {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         })?;
         match filled {
-            0 => Err(SourceError::Tables { what: "a span ends before its blocks" }),
+            0 => Err(SourceError::Tables {
+                what: "a span ends before its blocks",
+            }),
             _ => Ok(filled),
         }
     }
@@ -193,8 +215,12 @@ impl CachedReader {
     fn decode_ahead(&self, span: SpanNo) -> Result<(), SourceError> {
         let blocks = self.source.blocks_of(span)?;
         let missing = |no: &u32| !self.cache.contains(self.image, BlockNo(*no));
-        let Some(first) = blocks.clone().find(missing) else { return Ok(()) };
-        let Role::Leader(lead) = self.flights.join(span) else { return Ok(()) };
+        let Some(first) = blocks.clone().find(missing) else {
+            return Ok(());
+        };
+        let Role::Leader(lead) = self.flights.join(span) else {
+            return Ok(());
+        };
         self.metrics.counters.prefetched_spans.add(1);
         self.source.produce(BlockNo(first), &mut |produced, bytes| {
             self.cache.insert(self.image, produced.no, bytes);
@@ -206,10 +232,14 @@ impl CachedReader {
     /// Notes a read, and has the rest of its span and the next one decoded if
     /// it belongs to a sequential run.
     fn note(&self, at: u64, len: usize) {
-        let Some(prefetcher) = &self.prefetcher else { return };
+        let Some(prefetcher) = &self.prefetcher else {
+            return;
+        };
         let end = at + len as u64;
         if self.sequences.lock().record(at, end)
-            && let Ok(info) = self.source.block_at(end.min(self.source.len()).saturating_sub(1))
+            && let Ok(info) = self
+                .source
+                .block_at(end.min(self.source.len()).saturating_sub(1))
         {
             prefetcher.ask(info.span, self.source.span_count());
         }
@@ -219,7 +249,11 @@ impl CachedReader {
         let (len, stream_len) = (len as u64, self.source.len());
         match at.checked_add(len) {
             Some(end) if end <= stream_len => Ok(()),
-            _ => Err(SourceError::OutOfRange { at, len, stream_len }),
+            _ => Err(SourceError::OutOfRange {
+                at,
+                len,
+                stream_len,
+            }),
         }
     }
 }
@@ -254,7 +288,9 @@ impl ReadAt for CachedReader {
         while filled < buf.len() {
             let from = at + filled as u64;
             let info = self.source.block_at(from)?;
-            let Some(bytes) = self.cache.get(self.image, info.no) else { return Ok(false) };
+            let Some(bytes) = self.cache.get(self.image, info.no) else {
+                return Ok(false);
+            };
             filled += Self::copy_block(&info, &bytes, from, &mut buf[filled..]);
             blocks += 1;
         }
@@ -266,7 +302,9 @@ impl ReadAt for CachedReader {
 
 impl std::fmt::Debug for CachedReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CachedReader").field("image", &self.image).finish_non_exhaustive()
+        f.debug_struct("CachedReader")
+            .field("image", &self.image)
+            .finish_non_exhaustive()
     }
 }
 

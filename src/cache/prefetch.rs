@@ -50,7 +50,11 @@ impl Prefetcher {
     }
 
     fn with_queue(queue: SyncSender<Job>, reader: Weak<CachedReader>) -> Self {
-        Self { queue, reader, asked: std::array::from_fn(|_| AtomicU64::new(0)) }
+        Self {
+            queue,
+            reader,
+            asked: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
     }
 
     pub(super) fn for_reader(self, reader: Weak<CachedReader>) -> Self {
@@ -66,7 +70,9 @@ impl Prefetcher {
         }
         let next = span.0.checked_add(1).filter(|next| *next < span_count);
         for span in std::iter::once(span.0).chain(next) {
-            let _dropped = self.queue.try_send((Weak::clone(&self.reader), SpanNo(span)));
+            let _dropped = self
+                .queue
+                .try_send((Weak::clone(&self.reader), SpanNo(span)));
         }
     }
 }

@@ -34,7 +34,10 @@ impl Sequences {
         let run = match self.runs.iter().rposition(follows) {
             Some(i) => {
                 let run = self.runs.remove(i);
-                Run { start: run.start, end: run.end.max(end) }
+                Run {
+                    start: run.start,
+                    end: run.end.max(end),
+                }
             }
             None => Run { start, end },
         };
@@ -53,8 +56,9 @@ mod tests {
     #[test]
     fn a_reader_in_archive_order_is_found_after_its_run() {
         let mut sequences = Sequences::default();
-        let found: Vec<bool> =
-            (0..100_u64).map(|i| sequences.record(i * 10_000, i * 10_000 + 9_000)).collect();
+        let found: Vec<bool> = (0..100_u64)
+            .map(|i| sequences.record(i * 10_000, i * 10_000 + 9_000))
+            .collect();
         assert!(!found[0] && !found[20]);
         assert!(found[30..].iter().all(|run| *run));
     }
@@ -77,7 +81,9 @@ mod tests {
         let mut sequences = Sequences::default();
         let mut at = 1_u64;
         for _ in 0..10_000 {
-            at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            at = at
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             let start = (at >> 20) % 1_000_000_000_000;
             assert!(!sequences.record(start, start + 4096));
         }

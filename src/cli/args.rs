@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, Subcommand};
 
-use crate::config::{ByteSize, FuseTuning};
+use crate::config::{ByteSize, ConfigError, FuseTuning};
 
 /// Serves a container image archive as a read-only filesystem, without
 /// unpacking it.
@@ -45,7 +45,7 @@ pub(super) struct Indexing {
     pub(super) index: Option<PathBuf>,
     /// Least distance of two checkpoints in the uncompressed stream, for an
     /// index made now: smaller is faster random access and a larger index
-    #[arg(long, value_name = "SIZE", default_value = "256K")]
+    #[arg(long, value_name = "SIZE", default_value = "256K", value_parser = parse_span)]
     pub(super) span: ByteSize,
 }
 
@@ -74,7 +74,7 @@ pub(super) struct Mount {
     #[command(flatten)]
     pub(super) indexing: Indexing,
     /// Memory to stay within, for everything
-    #[arg(long, value_name = "SIZE", default_value = "64M")]
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_memory)]
     pub(super) memory: ByteSize,
     /// Who owns all files: a user and group number, or `keep` for what the
     /// archive says [default: the owner of the archive file]
@@ -166,14 +166,42 @@ fn parse_owner(text: &str) -> Result<OwnerArg, String> {
     }
     // The last number is "no change" to chown(2) and nobody's uid.
     let number = |n: &str| n.parse::<u32>().ok().filter(|n| *n != u32::MAX);
-    let parsed = text.split_once(':').and_then(|(uid, gid)| Some((number(uid)?, number(gid)?)));
+    let parsed = text
+        .split_once(':')
+        .and_then(|(uid, gid)| Some((number(uid)?, number(gid)?)));
     parsed
         .map(|(uid, gid)| OwnerArg::Squash { uid, gid })
         .ok_or_else(|| "give two numbers as UID:GID, for example 30001:30001, or `keep`".to_owned())
 }
 
+/// Below, an index is larger than its archive; above, a random read takes
+/// seconds.
+fn parse_span(text: &str) -> Result<ByteSize, String> {
+    parse_size(text, 32 << 10..=64 << 20, "32K to 64M")
+}
+
+/// Below, a decoder for each worker and some blocks do not fit.
+fn parse_memory(text: &str) -> Result<ByteSize, String> {
+    parse_size(text, 16 << 20..=1 << 40, "at least 16M")
+}
+
+fn parse_size(
+    text: &str,
+    range: std::ops::RangeInclusive<u64>,
+    expected: &str,
+) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse().map_err(|e: ConfigError| e.to_string())?;
+    range
+        .contains(&size.0)
+        .then_some(size)
+        .ok_or_else(|| format!("give {expected}"))
+}
+
 fn tune_help() -> String {
-    format!("Change a setting, for measurements; repeatable. Keys: {}", FuseTuning::KEYS.join(", "))
+    format!(
+        "Change a setting, for measurements; repeatable. Keys: {}",
+        FuseTuning::KEYS.join(", ")
+    )
 }
 
 #[cfg(test)]

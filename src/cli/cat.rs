@@ -34,14 +34,21 @@ pub(super) fn run(job: &args::Cat) -> Result<(), Failure> {
         return Err(named(&format!("is a {}, not a file", text::kind(inode.kind))).into());
     }
     let blocks: Arc<dyn BlockSource> = source;
-    let options = FsOptions { root: Ino::ROOT, owner: Owner::Keep, devices: true };
+    let options = FsOptions {
+        root: Ino::ROOT,
+        owner: Owner::Keep,
+        devices: true,
+    };
     let fs = ImageFs::new(index, Arc::new(DirectReader::new(blocks)), options, metrics)?;
     let ino = ino.number();
     let mut out = io::stdout().lock();
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut at = 0;
     while at < inode.size {
-        let n = fs.read(ino, at, &mut chunk, Patience::Wait).map_err(|e| named(&e))?.unwrap_or(0);
+        let n = fs
+            .read(ino, at, &mut chunk, Patience::Wait)
+            .map_err(|e| named(&e))?
+            .unwrap_or(0);
         out.write_all(&chunk[..n])?;
         at += n as u64;
     }

@@ -51,7 +51,12 @@ pub(super) fn run(job: &args::Index) -> Result<(), Failure> {
         &MemoryBudget::new(BUDGET_BYTES),
         &metrics,
     )?;
-    let notes = opened.index.made.as_ref().map(|(_, report)| report.notes()).unwrap_or_default();
+    let notes = opened
+        .index
+        .made
+        .as_ref()
+        .map(|(_, report)| report.notes())
+        .unwrap_or_default();
     let printed = printed(&opened, &image.index, &image.source, &notes);
     if job.json {
         println!("{}", serde_json::to_string(&printed)?);
@@ -68,9 +73,20 @@ fn printed<'a>(
     notes: &'a [String],
 ) -> Printed<'a> {
     let Summary {
-        entries, files, directories, symlinks, hard_links, devices, content_bytes, ..
+        entries,
+        files,
+        directories,
+        symlinks,
+        hard_links,
+        devices,
+        content_bytes,
+        ..
     } = index.summary();
-    let reason = opened.index.made.as_ref().map(|(reason, _)| reason.to_string());
+    let reason = opened
+        .index
+        .made
+        .as_ref()
+        .map(|(reason, _)| reason.to_string());
     Printed {
         archive: opened.archive.path().display().to_string(),
         kind: stream.kind().name(),
@@ -105,7 +121,10 @@ fn print_text(p: &Printed<'_>) {
         text::count(u64::from(p.spans)),
     );
     let percent = p.index_bytes as f64 * 100.0 / p.archive_bytes.max(1) as f64;
-    let size = format!("{} ({percent:.1} % of the archive)", text::bytes(p.index_bytes));
+    let size = format!(
+        "{} ({percent:.1} % of the archive)",
+        text::bytes(p.index_bytes)
+    );
     match &p.reason {
         Some(reason) => {
             println!("{}: made in {:.2} s, {size}: {reason}", p.index, p.seconds);

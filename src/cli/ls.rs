@@ -44,7 +44,11 @@ pub(super) fn run(job: &args::Ls) -> Result<(), Failure> {
     let ino = index
         .resolve(index.summary().root.unwrap_or(Ino::ROOT), path, !job.long)
         .map_err(|e| format!("{}: {e}", text::printable(path)))?;
-    let mut out = Printer { job, index: &index, out: io::BufWriter::new(io::stdout().lock()) };
+    let mut out = Printer {
+        job,
+        index: &index,
+        out: io::BufWriter::new(io::stdout().lock()),
+    };
     if index.inode(ino)?.kind == FileKind::Directory {
         for entry in index.dirents(ino, 0)? {
             let entry = entry?;
@@ -110,7 +114,16 @@ impl<W: Write> Printer<'_, W> {
     }
 
     fn line(&self, name: &[u8], ino: Ino) -> Result<Line, IndexError> {
-        let Inode { kind, perm, nlink, uid, gid, size, mtime, .. } = self.index.inode(ino)?;
+        let Inode {
+            kind,
+            perm,
+            nlink,
+            uid,
+            gid,
+            size,
+            mtime,
+            ..
+        } = self.index.inode(ino)?;
         let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Line {
             name: lossy(name),
@@ -129,7 +142,11 @@ impl<W: Write> Printer<'_, W> {
 
 /// `rwxr-xr-x`, with setuid, setgid and sticky as ls(1) shows them.
 fn permissions(perm: u16) -> String {
-    let special = [(0o4000, 0o100, 's'), (0o2000, 0o010, 's'), (0o1000, 0o001, 't')];
+    let special = [
+        (0o4000, 0o100, 's'),
+        (0o2000, 0o010, 's'),
+        (0o1000, 0o001, 't'),
+    ];
     let mut text = String::with_capacity(9);
     for (i, (flag, execute, letter)) in special.into_iter().enumerate() {
         let bits = perm >> (6 - 3 * i);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::args::{self, Indexing, OwnerArg};
-use super::opening::{self, say_made};
+use super::opening::{self, Opened, say_made};
 use super::{Failure, finish, text};
 use crate::budget::MemoryBudget;
 use crate::cache::{BlockCache, CachedReader, ImageId, Prefetcher};
@@ -20,9 +20,6 @@ use crate::sys::daemon::{self, Ready};
 use crate::sys::mount::{self, Mount, MountOptions, MountRequest};
 use crate::sys::signal::Signals;
 use crate::types::Ino;
-
-/// Below this, one decoder and a few blocks do not fit.
-const MEMORY_BYTES_MIN: u64 = 16 << 20;
 
 /// From here on, users are containers of the platform.
 const CONTAINER_UIDS: u32 = 30_000;
@@ -46,9 +43,6 @@ impl Job {
         let mut tuning = FuseTuning::default();
         for setting in &args.tune {
             tuning.set(setting)?;
-        }
-        if args.memory.0 < MEMORY_BYTES_MIN {
-            return Err(format!("--memory {}: give at least 16M", args.memory).into());
         }
         Ok(Self {
             options: MountOptions::parse(&args.options.join(","))?,
@@ -86,18 +80,27 @@ pub(super) fn run(args: args::Mount) -> ExitCode {
     };
     match daemon::background(work) {
         Ok(status) => ExitCode::from(status),
-        Err(error) => finish(Err(format!("cannot start in the background: {error}").into())),
+        Err(error) => finish(Err(
+            format!("cannot start in the background: {error}").into()
+        )),
     }
 }
 
 fn serve(job: &Job, ready: Ready) -> Result<(), Failure> {
     let metrics = Arc::new(Metrics::default());
-    let fs = open(job, &metrics)?;
+    let opened = opening::open(&job.archive, &job.indexing, false, &metrics)?;
+    say_made(&opened.index);
+    // Ctrl-C ends indexing at once. From here on no thread may be started that
+    // a signal could find and kill the process by.
     let signals = Signals::block()?;
+    let fs = assemble(job, &opened, &metrics)?;
     let request = MountRequest {
         source: job.archive.canonicalize()?.into_os_string(),
         target: job.mountpoint.clone(),
-        allow_other: job.options.allow_other.unwrap_or(rustix::process::geteuid().is_root()),
+        allow_other: job
+            .options
+            .allow_other
+            .unwrap_or(rustix::process::geteuid().is_root()),
         flags: job.options.clone(),
     };
     let (mounted, connection) = mount::mount(&request)?;
@@ -136,9 +139,7 @@ fn ending(mounted: Arc<Mount>) -> impl FnMut(i32) + Send {
 }
 
 /// The image's filesystem, with everything below it.
-fn open(job: &Job, metrics: &Arc<Metrics>) -> Result<ImageFs, Failure> {
-    let opened = opening::open(&job.archive, &job.indexing, false, metrics)?;
-    say_made(&opened.index);
+fn assemble(job: &Job, opened: &Opened, metrics: &Arc<Metrics>) -> Result<ImageFs, Failure> {
     let budget = MemoryBudget::new(job.memory_bytes);
     let Image { index, source } = Image::open(&opened.archive, &opened.index, &budget, metrics)?;
     let options = FsOptions {
@@ -168,7 +169,9 @@ fn root(job: &Job, index: &Index) -> Result<Ino, Failure> {
             && let Some(top) = index.dirents(Ino::ROOT, 0)?.next()
         {
             let name = text::printable(top?.name).into_owned();
-            eprintln!("distrofs: the root is the directory {name:?} of the archive (--root / overrides)");
+            eprintln!(
+                "distrofs: the root is the directory {name:?} of the archive (--root / overrides)"
+            );
         }
         return Ok(root);
     };
@@ -189,7 +192,10 @@ fn owner(job: &Job, archive: &Archive, index: &Index) -> Result<Owner, Failure> 
         Some(OwnerArg::Squash { uid, gid }) => Ok(Owner::Squash { uid, gid }),
         None => {
             let file = archive.metadata();
-            Ok(Owner::Squash { uid: file.uid(), gid: file.gid() })
+            Ok(Owner::Squash {
+                uid: file.uid(),
+                gid: file.gid(),
+            })
         }
         Some(OwnerArg::Keep) => {
             let max = index.summary().max_owner;

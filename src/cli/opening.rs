@@ -11,10 +11,6 @@ use super::{Failure, text};
 use crate::metrics::Metrics;
 use crate::store::{Archive, IngestOptions, OpenedIndex, Reason};
 
-/// Spans below this make an index larger than its archive; above, a random
-/// read takes seconds.
-const SPAN_BYTES: std::ops::RangeInclusive<u64> = 32 * 1024..=64 * 1024 * 1024;
-
 /// An archive with its index, and how long that took.
 #[derive(Debug)]
 pub(super) struct Opened {
@@ -30,10 +26,6 @@ pub(super) fn open(
     force: bool,
     metrics: &Arc<Metrics>,
 ) -> Result<Opened, Failure> {
-    let span_bytes = indexing.span.0;
-    if !SPAN_BYTES.contains(&span_bytes) {
-        return Err(format!("--span {}: give a size from 32K to 64M", indexing.span).into());
-    }
     let start = Instant::now();
     let archive = Archive::open(path)?;
     let name = path.file_name().unwrap_or(path.as_os_str());
@@ -42,19 +34,27 @@ pub(super) fn open(
     let total = archive.metadata().len();
     let index = archive.index(
         indexing.index.as_deref(),
-        IngestOptions { span_bytes },
+        IngestOptions {
+            span_bytes: indexing.span.0,
+        },
         force,
         metrics,
         &|at| bar.get_or_init(|| Bar::new(&label, total)).at(at),
     )?;
     drop(bar);
-    Ok(Opened { archive, index, took: start.elapsed() })
+    Ok(Opened {
+        archive,
+        index,
+        took: start.elapsed(),
+    })
 }
 
 /// Says on standard error what is worth knowing after an index was made
 /// unasked: why, if not for the first time, and what is odd in the archive.
 pub(super) fn say_made(index: &OpenedIndex) {
-    let Some((reason, report)) = &index.made else { return };
+    let Some((reason, report)) = &index.made else {
+        return;
+    };
     if !matches!(reason, Reason::Missing | Reason::Forced) {
         eprintln!("distrofs: indexed again: {reason}");
     }

@@ -16,9 +16,15 @@ pub(super) fn run(job: &args::Stats) -> Result<(), Failure> {
     for (name, value) in &snapshot.counters {
         println!("{name:<24} {value:>16}");
     }
-    println!("\n{:<14} {:>12} {:>9} {:>9} {:>9}", "request", "count", "mean us", "p50 us", "p99 us");
+    println!(
+        "\n{:<14} {:>12} {:>9} {:>9} {:>9}",
+        "request", "count", "mean us", "p50 us", "p99 us"
+    );
     for (name, r) in &snapshot.requests {
-        println!("{name:<14} {:>12} {:>9} {:>9} {:>9}", r.count, r.mean_us, r.p50_us, r.p99_us);
+        println!(
+            "{name:<14} {:>12} {:>9} {:>9} {:>9}",
+            r.count, r.mean_us, r.p50_us, r.p99_us
+        );
     }
     Ok(())
 }

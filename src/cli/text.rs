@@ -115,6 +115,12 @@ mod tests {
     #[test]
     fn times_outside_of_the_calendar_are_seconds() {
         assert_eq!(time(Timestamp { secs: 0, nanos: 5 }), "1970-01-01 00:00:00");
-        assert_eq!(time(Timestamp { secs: i64::MAX, nanos: 0 }), format!("@{}", i64::MAX));
+        assert_eq!(
+            time(Timestamp {
+                secs: i64::MAX,
+                nanos: 0
+            }),
+            format!("@{}", i64::MAX)
+        );
     }
 }

@@ -16,3 +16,6 @@ pub use content::{Patience, Whence};
 pub use error::FsError;
 pub use image::{DirEntry, ImageFs, StatFs};
 pub use xattr::XattrAnswer;
+
+/// What kind of file an attribute speaks of.
+pub use crate::index::FileKind;

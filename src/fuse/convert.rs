@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use fuser::{Errno, FileAttr, FileType, INodeNo};
 
+use crate::fs::FileKind;
 use crate::fs::{Attr, FsError};
-use crate::index::FileKind;
 use crate::types::Timestamp;
 
 /// The errno of an error, chosen by the filesystem.

@@ -1,9 +1,7 @@
-#![doc = include_str!("FORMAT.md")]
+//! The bytes of an index: the specification, then every record as a type whose
+//! size and offsets are asserted. No other place describes them.
 //!
-//! # This module
-//! Every record as a type whose size and offsets are asserted below: the
-//! specification above and these types are the only two places that describe
-//! the bytes.
+#![doc = include_str!("FORMAT.md")]
 
 use siphasher::sip::SipHasher13;
 use zerocopy::little_endian::{I64, U16, U32, U64};

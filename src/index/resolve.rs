@@ -43,9 +43,11 @@ impl Index {
     /// `..` of `root` is `root`. If the last component is a link, the answer is
     /// its target with `follow` (stat) and the link itself without (lstat).
     pub fn resolve(&self, root: Ino, path: &[u8], follow: bool) -> Result<Ino, ResolveError> {
+        // The links bound the steps.
+        let mut steps = u64::MAX;
         let mut how = Walk {
             top: root,
-            steps_left: &mut u64::MAX.clone(),
+            steps_left: &mut steps,
             links_max: LINKS_MAX,
             follow_last: follow,
         };

@@ -36,6 +36,56 @@ fn sample() -> (Sections, u64) {
     (sections, stream.len().try_into().unwrap())
 }
 
+/// The bytes of version 1, field by field as the specification has them.
+#[test]
+fn the_bytes_are_those_of_the_specification() {
+    let head = Head {
+        uid: 0x0102,
+        gid: 0x0304,
+        mtime: 0x0506_0708,
+        ..Head::new(b'0', "dir/f")
+    };
+    let stream = Archive::default().with(head, "hello").end();
+    let (sections, _) = build_cut(options(), &stream, 512).unwrap();
+    let part = |id: u32| &sections.bytes[sections.ranges[&id].clone()];
+    let file = [
+        &[5, 0, 0, 0, 0, 0, 0, 0][..], // size
+        &[0, 2, 0, 0, 0, 0, 0, 0],     // data: 512 of the stream
+        &[8, 7, 6, 5, 0, 0, 0, 0],     // seconds
+        &[0, 0, 0, 0],                 // nanoseconds
+        &[2, 1, 0, 0],                 // uid
+        &[4, 3, 0, 0],                 // gid
+        &[1, 0, 0, 0],                 // links
+        &[0xff, 0xff, 0xff, 0xff],     // no attributes
+        &[0xa4, 0x81],                 // 0o100644
+        &[0, 0],                       // flags
+    ];
+    assert_eq!(part(section::INODES)[96..], file.concat());
+    assert_eq!(
+        part(section::DIRENTS),
+        [2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0]
+    );
+    let dirs = [[0, 1, 1, 1], [1, 1, 1, 2]].map(|record| record.map(le).concat());
+    assert_eq!(part(section::DIRS), dirs.concat());
+    let hash = |name: &[u8], dirent| [name_hash(&KEY, name).to_le_bytes(), le(dirent)].concat();
+    assert_eq!(
+        part(section::HASHES),
+        [hash(b"dir", 0), hash(b"f", 1)].concat()
+    );
+    assert_eq!(part(section::NAMES), b"\x03dir\x01f");
+    let meta = [1, 1].map(le).concat();
+    assert_eq!(part(section::META)[..8], meta);
+    assert_eq!(part(section::META)[8..24], KEY);
+    let counts = [
+        3, 2, 2, 0, 0, 0x0304, 6, 0, 0, 0, 3, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0,
+    ];
+    assert_eq!(part(section::META)[24..], counts.map(le).concat());
+    for empty in [section::EXTENTS, section::XATTRS, section::SPARSE] {
+        assert_eq!(part(empty), b"");
+    }
+    assert_eq!(section::ALL.len(), sections.ranges.len());
+}
+
 #[test]
 fn paths_are_resolved_as_under_chroot() {
     let stream = Archive::default()

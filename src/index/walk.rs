@@ -6,6 +6,8 @@
 //! caller. The same code serves the reader and the builder, so that an archive
 //! is unpacked and read by the same rules.
 
+use std::ops::Range;
+
 use crate::types::Ino;
 
 /// Links followed before a path is given up, as in the kernel (`MAXSYMLINKS`).
@@ -80,65 +82,105 @@ pub(super) fn walk<N: Nodes>(
     how: &mut Walk<'_>,
     path: &[u8],
 ) -> Result<Ino, Stop<N::Error>> {
-    let mut at = how.top;
-    let mut path = path;
-    // What is left of link targets: `link[link_at..]`, to be walked before `path`.
-    let mut link: Vec<u8> = Vec::new();
-    let mut link_at = 0;
+    let mut rest = Rest::new(path);
     let mut links_left = how.links_max;
+    let mut at = how.top;
     loop {
-        let in_link = link_at < link.len();
-        let (name, used) = component(if in_link { &link[link_at..] } else { path });
-        let name_at = if in_link { link_at } else { 0 };
-        let text = if in_link { &link[..] } else { path };
-        let name = &text[name_at + name.start..name_at + name.end];
-        let last = text.len() == name_at + used && (!in_link || path.is_empty());
-        if name.is_empty() && last {
+        let part = rest.next();
+        let name = rest.name(&part);
+        if name.is_empty() && part.is_last {
             return Ok(at);
         }
         *how.steps_left = how.steps_left.checked_sub(1).ok_or(Stop::TooManySteps)?;
-        let mut follow = false;
-        match name {
-            b"" | b"." => {}
-            b".." if at == how.top => {}
-            b".." => at = nodes.parent(at)?,
-            name => {
-                let mut found = nodes.child(at, name)?;
-                if found.is_none() && !in_link {
-                    found = nodes.absent(at, name)?;
-                }
-                let found = found.ok_or(Stop::NotFound)?;
-                match nodes.shape(found)? {
-                    Shape::Directory => at = found,
-                    Shape::Link if !last || how.follow_last => follow = true,
-                    Shape::Link | Shape::Other if last => return Ok(found),
-                    _ => return Err(Stop::NotDirectory),
-                }
-                if follow {
-                    links_left = links_left.checked_sub(1).ok_or(Stop::TooManyLinks)?;
-                    let rest_at = if in_link { link_at + used } else { link.len() };
-                    let rest = link.split_off(rest_at);
-                    nodes.read_link(found, &mut link)?;
-                    if link.first() == Some(&b'/') {
-                        at = how.top;
-                    }
-                    link.extend_from_slice(&rest);
-                    link_at = 0;
+        let found = match name {
+            b"" | b"." => continue,
+            b".." if at == how.top => continue,
+            b".." => {
+                at = nodes.parent(at)?;
+                continue;
+            }
+            name => match nodes.child(at, name)? {
+                None if !part.of_link => nodes.absent(at, name)?,
+                found => found,
+            },
+        };
+        let found = found.ok_or(Stop::NotFound)?;
+        match nodes.shape(found)? {
+            Shape::Directory => at = found,
+            Shape::Link if !part.is_last || how.follow_last => {
+                links_left = links_left.checked_sub(1).ok_or(Stop::TooManyLinks)?;
+                rest.enter(|link| nodes.read_link(found, link))?;
+                if rest.is_absolute() {
+                    at = how.top;
                 }
             }
-        }
-        if !in_link {
-            path = &path[used..];
-        } else if !follow {
-            link_at += used;
+            Shape::Link | Shape::Other if part.is_last => return Ok(found),
+            Shape::Link | Shape::Other => return Err(Stop::NotDirectory),
         }
     }
 }
 
-/// The range of the first component in `text`, and how much of `text` to leave
-/// behind: the component and what stands before it, not the slash after it.
-fn component(text: &[u8]) -> (std::ops::Range<usize>, usize) {
-    let start = text.iter().take_while(|b| **b == b'/').count();
-    let len = text[start..].iter().take_while(|b| **b != b'/').count();
-    (start..start + len, start + len)
+/// What is left to walk: of the targets of links, then of the path.
+struct Rest<'a> {
+    link: Vec<u8>,
+    link_at: usize,
+    path: &'a [u8],
+    path_at: usize,
+}
+
+/// A component; empty where a text ends with a slash, or has ended.
+struct Part {
+    name: Range<usize>,
+    /// Whether it is of the target of a link, not of the path.
+    of_link: bool,
+    /// Whether nothing follows, not even a slash.
+    is_last: bool,
+}
+
+impl<'a> Rest<'a> {
+    fn new(path: &'a [u8]) -> Self {
+        Self {
+            link: Vec::new(),
+            link_at: 0,
+            path,
+            path_at: 0,
+        }
+    }
+
+    /// Takes the next component.
+    fn next(&mut self) -> Part {
+        let of_link = self.link_at < self.link.len();
+        let (text, at) = match of_link {
+            true => (&self.link[..], &mut self.link_at),
+            false => (self.path, &mut self.path_at),
+        };
+        let start = *at + text[*at..].iter().take_while(|b| **b == b'/').count();
+        let end = start + text[start..].iter().take_while(|b| **b != b'/').count();
+        *at = end;
+        Part {
+            name: start..end,
+            of_link,
+            is_last: self.link_at == self.link.len() && self.path_at == self.path.len(),
+        }
+    }
+
+    /// The name of the component taken last.
+    fn name(&self, part: &Part) -> &[u8] {
+        let text = if part.of_link { &self.link } else { self.path };
+        &text[part.name.clone()]
+    }
+
+    /// Puts the target of a link, which `read` writes, before all that is left.
+    fn enter<E>(&mut self, read: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+        let left = self.link.split_off(self.link_at);
+        read(&mut self.link)?;
+        self.link.extend_from_slice(&left);
+        self.link_at = 0;
+        Ok(())
+    }
+
+    /// Whether the link that was just entered starts at the top.
+    fn is_absolute(&self) -> bool {
+        self.link.first() == Some(&b'/')
+    }
 }

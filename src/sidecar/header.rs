@@ -69,7 +69,12 @@ pub struct Identity {
 impl Identity {
     /// The identity of an archive with these attributes and this digest.
     pub fn new(archive: &Metadata, sha256: [u8; 32]) -> Self {
-        Self { archive_bytes: archive.len(), mtime: mtime(archive), inode: archive.ino(), sha256 }
+        Self {
+            archive_bytes: archive.len(),
+            mtime: mtime(archive),
+            inode: archive.ino(),
+            sha256,
+        }
     }
 
     /// Whether the archive is the very file that was indexed, unchanged.
@@ -88,8 +93,14 @@ fn mtime(file: &Metadata) -> (i64, u32) {
 }
 
 /// The header bytes of a file of `file_bytes` with these sections.
-pub(super) fn encode(identity: &Identity, sections: &[Section], file_bytes: u64) -> Option<Vec<u8>> {
-    let section_count = u32::try_from(sections.len()).ok().filter(|n| *n as usize <= SECTIONS_MAX)?;
+pub(super) fn encode(
+    identity: &Identity,
+    sections: &[Section],
+    file_bytes: u64,
+) -> Option<Vec<u8>> {
+    let section_count = u32::try_from(sections.len())
+        .ok()
+        .filter(|n| *n as usize <= SECTIONS_MAX)?;
     let mut fixed = Fixed {
         magic: MAGIC,
         version: VERSION.into(),
@@ -124,16 +135,26 @@ pub(super) struct Parsed {
 pub(super) fn parse(file: &[u8]) -> Result<Parsed, SidecarError> {
     let damaged = |what| SidecarError::Damaged { what };
     let Some(header) = file.get(..HEADER_BYTES) else {
-        return Err(if file.get(..8) == Some(&MAGIC) { damaged("cut short") } else { SidecarError::Foreign });
+        return Err(if file.get(..8) == Some(&MAGIC) {
+            damaged("cut short")
+        } else {
+            SidecarError::Foreign
+        });
     };
     let (fixed, rest) = Fixed::read_from_prefix(header).map_err(|_| damaged("header"))?;
     if fixed.magic != MAGIC {
         return Err(SidecarError::Foreign);
     }
     if fixed.version.get() != VERSION {
-        return Err(SidecarError::Version { found: fixed.version.get(), known: VERSION });
+        return Err(SidecarError::Version {
+            found: fixed.version.get(),
+            known: VERSION,
+        });
     }
-    let blank = Fixed { header_crc: 0.into(), ..fixed.clone() };
+    let blank = Fixed {
+        header_crc: 0.into(),
+        ..fixed.clone()
+    };
     let crc = crc32c::crc32c_append(crc32c::crc32c(blank.as_bytes()), rest);
     if crc != fixed.header_crc.get() {
         return Err(damaged("header checksum"));
@@ -147,7 +168,10 @@ pub(super) fn parse(file: &[u8]) -> Result<Parsed, SidecarError> {
     let inside = |s: &Section| {
         s.offset.get() >= HEADER_BYTES as u64
             && s.offset.get().is_multiple_of(SECTION_ALIGN)
-            && s.offset.get().checked_add(s.len.get()).is_some_and(|end| end <= file.len() as u64)
+            && s.offset
+                .get()
+                .checked_add(s.len.get())
+                .is_some_and(|end| end <= file.len() as u64)
     };
     if count > SECTIONS_MAX || !sections.iter().all(inside) {
         return Err(damaged("section table"));
@@ -158,5 +182,8 @@ pub(super) fn parse(file: &[u8]) -> Result<Parsed, SidecarError> {
         inode: fixed.inode.get(),
         sha256: fixed.sha256,
     };
-    Ok(Parsed { identity, sections: sections.to_vec() })
+    Ok(Parsed {
+        identity,
+        sections: sections.to_vec(),
+    })
 }

@@ -60,7 +60,11 @@ pub struct Sidecar {
 impl Sidecar {
     /// Opens and checks the sidecar at `path`.
     pub fn open(path: &Path) -> Result<Self, SidecarError> {
-        let failed = |cause| SidecarError::Io { doing: "open", path: path.to_owned(), cause };
+        let failed = |cause| SidecarError::Io {
+            doing: "open",
+            path: path.to_owned(),
+            cause,
+        };
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
@@ -73,7 +77,11 @@ impl Sidecar {
     /// Checks a sidecar that is in memory already.
     pub fn from_region(region: Arc<dyn Region>) -> Result<Self, SidecarError> {
         let header::Parsed { identity, sections } = header::parse(region.bytes())?;
-        Ok(Self { region, identity, sections: sections.into() })
+        Ok(Self {
+            region,
+            identity,
+            sections: sections.into(),
+        })
     }
 
     /// The archive that it was made of.
@@ -106,18 +114,24 @@ impl Sidecar {
     /// Reads everything and compares every section's checksum.
     pub fn verify(&self) -> Result<(), SidecarError> {
         let right = |section: &Section| {
-            let bytes = self.section(section.id.get()).and_then(|r| self.region.bytes().get(r));
+            let bytes = self
+                .section(section.id.get())
+                .and_then(|r| self.region.bytes().get(r));
             bytes.is_some_and(|bytes| crc32c::crc32c(bytes) == section.crc.get())
         };
         match self.sections.iter().all(right) && self.region.intact() {
             true => Ok(()),
-            false => Err(SidecarError::Damaged { what: "section checksum" }),
+            false => Err(SidecarError::Damaged {
+                what: "section checksum",
+            }),
         }
     }
 }
 
 impl std::fmt::Debug for Sidecar {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sidecar").field("len", &self.len()).finish_non_exhaustive()
+        f.debug_struct("Sidecar")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
     }
 }

@@ -56,7 +56,11 @@ impl SidecarWriter {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        Self { path: path.to_owned(), directory, mode }
+        Self {
+            path: path.to_owned(),
+            directory,
+            mode,
+        }
     }
 
     /// The directory that the file will be in; scratch files belong there too.
@@ -67,18 +71,29 @@ impl SidecarWriter {
     /// Starts a section. Sections may be written in turns.
     pub fn section(&self, id: u32) -> Result<SectionWriter, SidecarError> {
         let spool = unnamed_file(&self.directory).map_err(|e| self.error("write", e))?;
-        Ok(SectionWriter { id, spool: BufWriter::with_capacity(BUFFER_BYTES, spool), crc: 0, len: 0 })
+        Ok(SectionWriter {
+            id,
+            spool: BufWriter::with_capacity(BUFFER_BYTES, spool),
+            crc: 0,
+            len: 0,
+        })
     }
 
     /// Puts the sections together and gives the file its name; answers its size.
-    pub fn finish(&self, identity: &Identity, sections: Vec<SectionWriter>) -> Result<u64, SidecarError> {
+    pub fn finish(
+        &self,
+        identity: &Identity,
+        sections: Vec<SectionWriter>,
+    ) -> Result<u64, SidecarError> {
         let (mut file, temporary) = self.create().map_err(|e| self.error("create", e))?;
-        let written = self.assemble(&mut file, identity, sections).and_then(|len| {
-            file.sync_all()?;
-            std::fs::rename(&temporary, &self.path)?;
-            File::open(&self.directory)?.sync_all()?;
-            Ok(len)
-        });
+        let written = self
+            .assemble(&mut file, identity, sections)
+            .and_then(|len| {
+                file.sync_all()?;
+                std::fs::rename(&temporary, &self.path)?;
+                File::open(&self.directory)?.sync_all()?;
+                Ok(len)
+            });
         written.map_err(|cause| {
             let _gone_already = std::fs::remove_file(&temporary);
             self.error("write", cause)
@@ -86,7 +101,11 @@ impl SidecarWriter {
     }
 
     fn create(&self) -> io::Result<(File, PathBuf)> {
-        let name = self.path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+        let name = self
+            .path
+            .file_name()
+            .ok_or(io::ErrorKind::InvalidInput)?
+            .to_string_lossy();
         for attempt in 0_u32.. {
             let unique = format!(".{name}.{}-{attempt}.tmp", std::process::id());
             let path = self.directory.join(unique);
@@ -104,19 +123,34 @@ impl SidecarWriter {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    fn assemble(&self, file: &mut File, identity: &Identity, sections: Vec<SectionWriter>) -> io::Result<u64> {
+    fn assemble(
+        &self,
+        file: &mut File,
+        identity: &Identity,
+        sections: Vec<SectionWriter>,
+    ) -> io::Result<u64> {
         let mut table = Vec::with_capacity(sections.len());
         let mut at = HEADER_BYTES as u64;
         for section in sections {
             at = at.next_multiple_of(SECTION_ALIGN);
-            let SectionWriter { id, spool, crc, len } = section;
+            let SectionWriter {
+                id,
+                spool,
+                crc,
+                len,
+            } = section;
             let mut spool = spool.into_inner().map_err(io::IntoInnerError::into_error)?;
             spool.rewind()?;
             file.seek(io::SeekFrom::Start(at))?;
             if io::copy(&mut spool, file)? != len {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            table.push(Section { id: id.into(), crc: crc.into(), offset: at.into(), len: len.into() });
+            table.push(Section {
+                id: id.into(),
+                crc: crc.into(),
+                offset: at.into(),
+                len: len.into(),
+            });
             at += len;
         }
         let header = header::encode(identity, &table, at).ok_or(io::ErrorKind::InvalidInput)?;
@@ -127,7 +161,11 @@ impl SidecarWriter {
     }
 
     fn error(&self, doing: &'static str, cause: io::Error) -> SidecarError {
-        SidecarError::Io { doing, path: self.path.clone(), cause }
+        SidecarError::Io {
+            doing,
+            path: self.path.clone(),
+            cause,
+        }
     }
 }
 
@@ -138,8 +176,12 @@ mod tests {
     use super::super::{Sidecar, SidecarError};
     use super::*;
 
-    const IDENTITY: Identity =
-        Identity { archive_bytes: 5, mtime: (-7, 8), inode: 9, sha256: [3; 32] };
+    const IDENTITY: Identity = Identity {
+        archive_bytes: 5,
+        mtime: (-7, 8),
+        inode: 9,
+        sha256: [3; 32],
+    };
 
     fn written(dir: &Path) -> PathBuf {
         let path = dir.join("a.dfsx");
@@ -161,9 +203,16 @@ mod tests {
         assert_eq!(sidecar.section(1).unwrap().len(), 4000);
         assert_eq!(sidecar.section(2).unwrap().len(), 1000);
         assert_eq!(sidecar.section(3), None);
-        assert_eq!(&sidecar.region().bytes()[sidecar.section(1).unwrap()][4..8], &1_u32.to_le_bytes());
+        assert_eq!(
+            &sidecar.region().bytes()[sidecar.section(1).unwrap()][4..8],
+            &1_u32.to_le_bytes()
+        );
         sidecar.verify().unwrap();
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left behind");
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "nothing is left behind"
+        );
     }
 
     #[test]
@@ -173,10 +222,16 @@ mod tests {
         for at in 0..HEADER_BYTES {
             let mut changed = bytes.clone();
             changed[at] ^= 1 << (at % 8);
-            assert!(Sidecar::from_region(Arc::new(changed)).is_err(), "byte {at}");
+            assert!(
+                Sidecar::from_region(Arc::new(changed)).is_err(),
+                "byte {at}"
+            );
         }
         for len in (0..bytes.len()).step_by(13) {
-            assert!(Sidecar::from_region(Arc::new(bytes[..len].to_vec())).is_err(), "{len} bytes");
+            assert!(
+                Sidecar::from_region(Arc::new(bytes[..len].to_vec())).is_err(),
+                "{len} bytes"
+            );
         }
     }
 
@@ -186,7 +241,10 @@ mod tests {
         let mut bytes = std::fs::read(written(dir.path())).unwrap();
         bytes[HEADER_BYTES + 17] ^= 1;
         let sidecar = Sidecar::from_region(Arc::new(bytes)).unwrap();
-        assert!(matches!(sidecar.verify(), Err(SidecarError::Damaged { .. })));
+        assert!(matches!(
+            sidecar.verify(),
+            Err(SidecarError::Damaged { .. })
+        ));
     }
 
     #[test]
@@ -197,7 +255,10 @@ mod tests {
         newer[..8].copy_from_slice(b"DISTROFX");
         newer[8] = 99;
         let newer = Sidecar::from_region(Arc::new(newer));
-        assert!(matches!(newer, Err(SidecarError::Version { found: 99, .. })));
+        assert!(matches!(
+            newer,
+            Err(SidecarError::Version { found: 99, .. })
+        ));
     }
 
     /// The temporary name could be planted as a link by whoever owns the

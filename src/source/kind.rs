@@ -14,7 +14,7 @@ impl Kind {
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
-            Kind::Plain => "plain",
+            Kind::Plain => "tar",
             Kind::Gzip => "gzip",
         }
     }

@@ -25,7 +25,10 @@ pub struct Archive {
 impl Archive {
     /// Opens the archive at `path`.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let failed = |cause| StoreError::Archive { path: path.to_owned(), cause };
+        let failed = |cause| StoreError::Archive {
+            path: path.to_owned(),
+            cause,
+        };
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
@@ -33,10 +36,17 @@ impl Archive {
             .map_err(failed)?;
         let opened = file.metadata().map_err(failed)?;
         if !opened.is_file() {
-            return Err(StoreError::NotAFile { path: path.to_owned(), kind: kind_of(&opened) });
+            return Err(StoreError::NotAFile {
+                path: path.to_owned(),
+                kind: kind_of(&opened),
+            });
         }
         let path = std::path::absolute(path).map_err(failed)?;
-        Ok(Self { path, file: Arc::new(file), opened })
+        Ok(Self {
+            path,
+            file: Arc::new(file),
+            opened,
+        })
     }
 
     /// Where it was found, absolute.
@@ -56,7 +66,10 @@ impl Archive {
 
     /// Its bytes, for a source.
     pub(super) fn source(&self, metrics: &Arc<Metrics>) -> Result<ArchiveFile, StoreError> {
-        let failed = |cause| StoreError::Archive { path: self.path.clone(), cause };
+        let failed = |cause| StoreError::Archive {
+            path: self.path.clone(),
+            cause,
+        };
         let file = self.file.try_clone().map_err(failed)?;
         ArchiveFile::new(file, Arc::clone(metrics)).map_err(failed)
     }

@@ -21,7 +21,11 @@ pub(super) fn follow(
     marks: &Receiver<u64>,
     wanted: impl Fn() -> bool,
 ) -> io::Result<[u8; 32]> {
-    let mut running = Running { sha: Sha256::new(), at: 0, chunk: vec![0; CHUNK_BYTES] };
+    let mut running = Running {
+        sha: Sha256::new(),
+        at: 0,
+        chunk: vec![0; CHUNK_BYTES],
+    };
     while let Ok(mark) = marks.recv() {
         running.advance(file, mark.min(len))?;
     }
@@ -33,7 +37,11 @@ pub(super) fn follow(
 
 /// The digest of all of `file`.
 pub(super) fn whole(file: &File, len: u64) -> io::Result<[u8; 32]> {
-    let mut running = Running { sha: Sha256::new(), at: 0, chunk: vec![0; CHUNK_BYTES] };
+    let mut running = Running {
+        sha: Sha256::new(),
+        at: 0,
+        chunk: vec![0; CHUNK_BYTES],
+    };
     running.advance(file, len)?;
     Ok(running.sha.finalize().into())
 }

@@ -70,25 +70,35 @@ impl Archive {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<OpenedIndex, StoreError> {
         let candidates = place.map_or_else(|| places(self.path()), |p| vec![p.to_owned()]);
-        let mut reason = if force { Reason::Forced } else { Reason::Missing };
+        if let Some(named) = place {
+            refuse_foreign(named)?;
+        }
+        let mut reason = if force {
+            Reason::Forced
+        } else {
+            Reason::Missing
+        };
         for candidate in candidates.iter().filter(|_| !force) {
             match self.existing(candidate)? {
                 Ok(sidecar) => {
-                    return Ok(OpenedIndex { place: candidate.clone(), sidecar, made: None });
+                    return Ok(OpenedIndex {
+                        place: candidate.clone(),
+                        sidecar,
+                        made: None,
+                    });
                 }
                 Err(Reason::Missing) => {}
                 Err(why) => reason = why,
             }
         }
         let place = place.map_or_else(|| default_place(self.path()), Path::to_owned);
-        if let Reason::Unusable(SidecarError::Foreign) = reason
-            && candidates.contains(&place)
-        {
-            return Err(StoreError::NotOurs { path: place });
-        }
         let report = ingest(self, &place, options, metrics, progress)?;
         let sidecar = Sidecar::open(&place)?;
-        Ok(OpenedIndex { place, sidecar, made: Some((reason, report)) })
+        Ok(OpenedIndex {
+            place,
+            sidecar,
+            made: Some((reason, report)),
+        })
     }
 
     /// The index at `place`, or why it cannot be used.
@@ -108,9 +118,29 @@ impl Archive {
         if !identity.same_size(self.metadata()) {
             return Ok(Err(Reason::Stale));
         }
-        let sha256 = digest::whole(self.file(), self.metadata().len())
-            .map_err(|cause| StoreError::Archive { path: self.path().to_owned(), cause })?;
-        Ok(if sha256 == identity.sha256 { Ok(sidecar) } else { Err(Reason::Stale) })
+        let sha256 = digest::whole(self.file(), self.metadata().len()).map_err(|cause| {
+            StoreError::Archive {
+                path: self.path().to_owned(),
+                cause,
+            }
+        })?;
+        Ok(if sha256 == identity.sha256 {
+            Ok(sidecar)
+        } else {
+            Err(Reason::Stale)
+        })
+    }
+}
+
+/// A place that the user named may hold something of theirs: a typing error
+/// must not cost them the archive.
+fn refuse_foreign(place: &Path) -> Result<(), StoreError> {
+    let holds_something = std::fs::metadata(place).is_ok_and(|file| file.len() > 0);
+    match Sidecar::open(place) {
+        Err(SidecarError::Foreign) if holds_something => Err(StoreError::NotOurs {
+            path: place.to_owned(),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -132,9 +162,17 @@ impl Image {
             budget.clone(),
             Arc::clone(metrics),
         )
-        .map_err(|cause| StoreError::Source { path: index.place.clone(), cause })?;
-        let index = Index::open(sidecar.region(), &find)
-            .map_err(|cause| StoreError::Index { path: index.place.clone(), cause })?;
-        Ok(Self { index, source: Arc::new(source) })
+        .map_err(|cause| StoreError::Source {
+            path: index.place.clone(),
+            cause,
+        })?;
+        let index = Index::open(sidecar.region(), &find).map_err(|cause| StoreError::Index {
+            path: index.place.clone(),
+            cause,
+        })?;
+        Ok(Self {
+            index,
+            source: Arc::new(source),
+        })
     }
 }

@@ -13,7 +13,9 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use super::{Archive, StoreError, digest};
-use crate::index::build::{Arena, ArenaProvider, BuildOptions, Builder, Built, Limits, SectionSink};
+use crate::index::build::{
+    Arena, ArenaProvider, BuildOptions, Builder, Built, Limits, SectionSink,
+};
 use crate::metrics::Metrics;
 use crate::sidecar::{Identity, SectionWriter, SidecarError, SidecarWriter};
 use crate::source::scan::{ScanOptions, ScanOutput, ScanSummary, scan};
@@ -46,9 +48,17 @@ impl IngestReport {
     pub fn notes(&self) -> Vec<String> {
         let odd = self.built.report.warnings().map(|warning| {
             let names: Vec<String> = warning.samples.iter().map(ToString::to_string).collect();
-            let more = if warning.count > names.len() as u64 { ", …" } else { "" };
+            let more = if warning.count > names.len() as u64 {
+                ", …"
+            } else {
+                ""
+            };
             let text = warning.kind.text();
-            format!("{} entries: {text}: {}{more}", warning.count, names.join(", "))
+            format!(
+                "{} entries: {text}: {}{more}",
+                warning.count,
+                names.join(", ")
+            )
         });
         let garbage = self.scan.garbage_at.map(|at| {
             format!("bytes from archive offset {at} on are no gzip data and were ignored")
@@ -74,24 +84,50 @@ pub(super) fn ingest(
     make_directory(place)?;
     let writer = SidecarWriter::new(place, archive.metadata().mode() & 0o666);
     let mut parts = Parts::start(&writer)?;
-    let mut builder = Builder::new(build_options()?, &mut Spills(&writer))
-        .map_err(|cause| StoreError::Build { path: archive.path().to_owned(), cause })?;
-    let (scanned, sha256) = read(archive, options, metrics, progress, &mut parts, &mut builder)?;
-    if !archive.unchanged() {
-        return Err(StoreError::Changed { path: archive.path().to_owned() });
-    }
-    parts.meta.write_all(&scanned.meta_section()).map_err(|cause| SidecarError::Io {
-        doing: "write",
-        path: place.to_owned(),
-        cause,
+    let mut builder = Builder::new(build_options()?, &mut Spills(&writer)).map_err(|cause| {
+        StoreError::Build {
+            path: archive.path().to_owned(),
+            cause,
+        }
     })?;
+    let (scanned, sha256) = read(
+        archive,
+        options,
+        metrics,
+        progress,
+        &mut parts,
+        &mut builder,
+    )?;
+    if !archive.unchanged() {
+        return Err(StoreError::Changed {
+            path: archive.path().to_owned(),
+        });
+    }
+    parts
+        .meta
+        .write_all(&scanned.meta_section())
+        .map_err(|cause| SidecarError::Io {
+            doing: "write",
+            path: place.to_owned(),
+            cause,
+        })?;
     let mut sections = parts.into_sections();
     let built = builder
-        .finish(&mut Sink { writer: &writer, sections: &mut sections })
-        .map_err(|cause| StoreError::Build { path: archive.path().to_owned(), cause })?;
+        .finish(&mut Sink {
+            writer: &writer,
+            sections: &mut sections,
+        })
+        .map_err(|cause| StoreError::Build {
+            path: archive.path().to_owned(),
+            cause,
+        })?;
     let identity = Identity::new(archive.metadata(), sha256);
     let index_bytes = writer.finish(&identity, sections)?;
-    Ok(IngestReport { built, scan: scanned, index_bytes })
+    Ok(IngestReport {
+        built,
+        scan: scanned,
+        index_bytes,
+    })
 }
 
 /// Scans the archive and digests it beside that.
@@ -115,28 +151,37 @@ fn read(
                 let wanted = || !failed.load(Ordering::Relaxed);
                 move || digest::follow(archive.file(), len, &received, wanted)
             })
-            .map_err(|cause| StoreError::System { doing: "start a thread", cause })?;
+            .map_err(|cause| StoreError::System {
+                doing: "start a thread",
+                cause,
+            })?;
         let report = |read: u64| {
             let _later = marks.try_send(read);
             progress(read);
         };
         let scanned = scan(
             &source,
-            &ScanOptions { span_bytes: options.span_bytes },
+            &ScanOptions {
+                span_bytes: options.span_bytes,
+            },
             parts.output(),
             &mut |at, bytes| builder.push(at, bytes),
             &report,
         );
         failed.store(scanned.is_err(), Ordering::Relaxed);
         drop(marks);
-        let scanned = scanned
-            .map_err(|cause| StoreError::Scan { path: archive.path().to_owned(), cause })?;
+        let scanned = scanned.map_err(|cause| StoreError::Scan {
+            path: archive.path().to_owned(),
+            cause,
+        })?;
         let sha256 = match digest.join() {
             Ok(result) => result,
             Err(_) => Err(io::Error::other("the digest thread panicked")),
         };
-        let sha256 =
-            sha256.map_err(|cause| StoreError::Archive { path: archive.path().to_owned(), cause })?;
+        let sha256 = sha256.map_err(|cause| StoreError::Archive {
+            path: archive.path().to_owned(),
+            cause,
+        })?;
         Ok((scanned, sha256))
     })
 }
@@ -144,18 +189,33 @@ fn read(
 /// The key of the name hash: random, so that nobody can aim names at it.
 fn build_options() -> Result<BuildOptions, StoreError> {
     let mut hash_key = [0; 16];
-    rustix::rand::getrandom(&mut hash_key, rustix::rand::GetRandomFlags::empty())
-        .map_err(|e| StoreError::System { doing: "get random bytes", cause: e.into() })?;
-    Ok(BuildOptions { hash_key, limits: Limits::default() })
+    rustix::rand::getrandom(&mut hash_key, rustix::rand::GetRandomFlags::empty()).map_err(|e| {
+        StoreError::System {
+            doing: "get random bytes",
+            cause: e.into(),
+        }
+    })?;
+    Ok(BuildOptions {
+        hash_key,
+        limits: Limits::default(),
+    })
 }
 
 fn make_directory(place: &Path) -> Result<(), StoreError> {
     let Some(directory) = place.parent().filter(|p| !p.as_os_str().is_empty()) else {
         return Ok(());
     };
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory);
     made.map_err(|cause| {
-        SidecarError::Io { doing: "make the directory of", path: place.to_owned(), cause }.into()
+        SidecarError::Io {
+            doing: "make the directory of",
+            path: place.to_owned(),
+            cause,
+        }
+        .into()
     })
 }
 

@@ -17,7 +17,9 @@ const EXTENSION: &str = ".dfsx";
 
 /// Where to look for the index of `archive` (an absolute path), best first.
 pub fn places(archive: &Path) -> Vec<PathBuf> {
-    std::iter::once(beside(archive)).chain(in_cache(archive)).collect()
+    std::iter::once(beside(archive))
+        .chain(in_cache(archive))
+        .collect()
 }
 
 /// Where to make the index of `archive` (an absolute path): the first place
@@ -38,12 +40,20 @@ fn beside(archive: &Path) -> PathBuf {
 }
 
 fn in_cache(archive: &Path) -> Option<PathBuf> {
-    let set = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let set = |name: &str| {
+        env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
     let cache = set("XDG_CACHE_HOME")
         .filter(|path| path.is_absolute())
         .or_else(|| set("HOME").map(|home| home.join(".cache")))?;
     let digest = Sha256::digest(archive.as_os_str().as_bytes());
-    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = digest
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     Some(cache.join("distrofs").join(hex + EXTENSION))
 }
 
@@ -61,7 +71,10 @@ mod tests {
 
     #[test]
     fn two_archives_never_share_a_place_in_the_cache() {
-        let (a, b) = (in_cache(Path::new("/a/image.tgz")), in_cache(Path::new("/b/image.tgz")));
+        let (a, b) = (
+            in_cache(Path::new("/a/image.tgz")),
+            in_cache(Path::new("/b/image.tgz")),
+        );
         assert_ne!(a, b);
     }
 }

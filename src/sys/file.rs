@@ -14,7 +14,12 @@ use rustix::io::Errno;
 /// no `O_TMPFILE`, the file is made and unlinked at once.
 pub fn unnamed_file(directory: &Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    match openat(CWD, directory, flags | OFlags::TMPFILE, Mode::RUSR | Mode::WUSR) {
+    match openat(
+        CWD,
+        directory,
+        flags | OFlags::TMPFILE,
+        Mode::RUSR | Mode::WUSR,
+    ) {
         Ok(fd) => Ok(fd.into()),
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => unlinked_file(directory, flags),
         Err(e) => Err(e.into()),
@@ -47,7 +52,10 @@ mod tests {
     fn both_ways_leave_no_name() {
         let dir = tempfile::tempdir().unwrap();
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        for mut file in [unnamed_file(dir.path()).unwrap(), unlinked_file(dir.path(), flags).unwrap()] {
+        for mut file in [
+            unnamed_file(dir.path()).unwrap(),
+            unlinked_file(dir.path(), flags).unwrap(),
+        ] {
             file.write_all(b"spool").unwrap();
             file.rewind().unwrap();
             let mut back = String::new();

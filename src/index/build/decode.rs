@@ -61,8 +61,10 @@ pub(super) struct Decoder {
     long_name: Vec<u8>,
     long_link: Vec<u8>,
     text_kind: TextKind,
-    /// Whether something was said about an entry that is still to come.
+    /// Whether something was said about an entry that is still to come, and in
+    /// how many bytes.
     announced: bool,
+    announced_bytes: u64,
     /// Whether a header was seen.
     started: bool,
     /// Whether the last block was zero.
@@ -86,6 +88,7 @@ impl Decoder {
             long_link: Vec::new(),
             text_kind: TextKind::Local,
             announced: false,
+            announced_bytes: 0,
             started: false,
             after_zero: false,
             offset: 0,
@@ -147,6 +150,7 @@ impl Decoder {
             TextKind::Local => self.local.read(body).map_err(invalid)?,
             TextKind::Global => {
                 self.global.read(body).map_err(invalid)?;
+                self.global.settle_xattrs();
                 let bytes = bytes_u64(self.global.xattr_bytes());
                 let max = self.limits.global_xattr_bytes_max;
                 if bytes > u64::from(max) {
@@ -182,6 +186,7 @@ impl Decoder {
     /// Forgets what was said about the entry that was just dealt with.
     pub(super) fn entry_done(&mut self) {
         if std::mem::replace(&mut self.announced, false) {
+            self.announced_bytes = 0;
             self.local.clear();
             self.long_name.clear();
             self.long_link.clear();
@@ -205,21 +210,26 @@ impl Decoder {
 
     /// An extended header: asks for its body.
     fn announce(&mut self, block: Block<'_>, kind: TextKind) -> Result<Next, BuildError> {
-        let (limit, max) = match kind {
-            // With the NUL at its end.
-            TextKind::LongName | TextKind::LongLink => (
-                "path_bytes_max",
-                self.limits.path_bytes_max.saturating_add(1),
-            ),
-            TextKind::Local | TextKind::Global => ("pax_bytes_max", self.limits.pax_bytes_max),
-        };
         block.path(&mut self.path);
         let size = block.size().ok_or_else(|| self.invalid("size"))?;
+        let (limit, max, bytes) = match kind {
+            // With the NUL at its end.
+            TextKind::LongName | TextKind::LongLink => {
+                let max = self.limits.path_bytes_max.saturating_add(1);
+                ("path_bytes_max", max, size)
+            }
+            TextKind::Local => {
+                self.announced_bytes = self.announced_bytes.saturating_add(size);
+                let max = self.limits.pax_bytes_max;
+                ("pax_bytes_max", max, self.announced_bytes)
+            }
+            TextKind::Global => ("pax_bytes_max", self.limits.pax_bytes_max, size),
+        };
         self.text_kind = kind;
         match usize::try_from(size) {
             Ok(0) => self.text(&[]).map(|()| Next::Block),
-            Ok(len) if size <= u64::from(max) => Ok(Next::Text(len)),
-            _ => Err(self.entry().limit(limit, size, max)),
+            Ok(len) if bytes <= u64::from(max) => Ok(Next::Text(len)),
+            _ => Err(self.entry().limit(limit, bytes, max)),
         }
     }
 

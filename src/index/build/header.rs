@@ -32,7 +32,7 @@ impl<'a> Block<'a> {
     /// summed signed bytes: both sums are accepted, as by every reader.
     pub(super) fn parse(block: &'a [u8; BLOCK_BYTES]) -> Option<Self> {
         let stored = octal(&block[CHECKSUM])?;
-        (stored == checksum(block, |b| i32::from(b))
+        (stored == checksum(block, i32::from)
             || stored == checksum(block, |b| i32::from(b.cast_signed())))
         .then(|| Self {
             header: Header::from_byte_slice(block),

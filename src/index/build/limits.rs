@@ -19,7 +19,8 @@ pub struct Limits {
     /// Bytes of a symbolic link's target. Linux holds 4095; more could not be
     /// served.
     pub link_bytes_max: u16,
-    /// Bytes of one extended header. Stops one that is held in memory whole.
+    /// Bytes of all extended headers of one entry, and of one global header.
+    /// Stops those that fill memory, where they are held.
     pub pax_bytes_max: u32,
     /// Bytes of names and values of one inode's extended attributes. Stops
     /// sets that no client can read.
@@ -32,8 +33,9 @@ pub struct Limits {
     pub text_bytes_max: u64,
     /// Symbolic links followed for one path. Stops cycles; 40 as in Linux.
     pub links_max: u32,
-    /// Path components looked up, for the whole archive. Stops links whose
-    /// targets take thousands of components from being walked for each entry.
+    /// Path components looked up and attributes carried over from elsewhere,
+    /// for the whole archive. Stops links of thousands of components from being
+    /// walked, and large sets from being copied, for each entry.
     pub steps_max: u64,
 }
 
@@ -50,7 +52,9 @@ impl Default for Limits {
             global_xattr_bytes_max: 4096,
             text_bytes_max: 1 << 30,
             links_max: crate::index::walk::LINKS_MAX,
-            steps_max: 1 << 28,
+            // A deep tree in random order takes 20 for each entry; a hostile
+            // one is given up after some ten seconds.
+            steps_max: 1 << 26,
         }
     }
 }

@@ -84,12 +84,19 @@ impl Pax {
         };
     }
 
-    /// Bytes of names and values of the attributes.
+    /// Forgets all but the last attribute of each name.
+    pub(super) fn settle_xattrs(&mut self) {
+        self.xattrs.reverse();
+        self.xattrs.sort_by(|a, b| a.0.cmp(&b.0));
+        self.xattrs.dedup_by(|later, first| later.0 == first.0);
+    }
+
+    /// Bytes of names and values of the attributes, and one for each.
     pub(super) fn xattr_bytes(&self) -> usize {
         let bytes = self
             .xattrs
             .iter()
-            .map(|(name, value)| name.len() + value.len());
+            .map(|(name, value)| name.len() + value.len() + 1);
         bytes.fold(0, usize::saturating_add)
     }
 

@@ -1,11 +1,12 @@
 //! Where an entry goes: the rules of `tar -x`.
 //!
 //! Guarantees: the tree is what GNU tar (as root, with `-p`) makes in an empty
-//! directory, with two exceptions on purpose: links are followed as if the
-//! image were the root of the system, so an absolute one leads into the image
-//! and is usable at once (GNU tar makes those last and fails on entries behind
-//! them); and an entry that GNU tar cannot make is left out with a warning, not
-//! a failure. The rules:
+//! directory. On purpose it is not where GNU tar reports an error: such an entry
+//! is left out with a warning, and what is there under its name stays (GNU tar
+//! removes it before a hard link that then fails); and links are followed as if
+//! the image were the root of the system, so an absolute one leads into the
+//! image and is usable at once (GNU tar makes those last and fails on entries
+//! behind them). The rules:
 //!
 //! | new \ there | file, link, device | empty directory | directory with entries |
 //! |---|---|---|---|
@@ -120,6 +121,9 @@ impl Tree {
         }
         let slash = path.iter().rposition(|b| *b == b'/');
         let (parent, name) = path.split_at(slash.map_or(0, |at| at + 1));
+        // Made before anything that can fail, as tar does: it tries again with
+        // parents whatever the reason for failing was.
+        let parent = self.parent(entry, parent)?;
         let new = match entry.kind {
             EntryKind::Directory => New::Directory,
             EntryKind::HardLink(target) => New::Name(self.hard_link_target(entry, target)?),
@@ -128,7 +132,6 @@ impl Tree {
             }
             EntryKind::Leaf(leaf) => New::Leaf(leaf),
         };
-        let parent = self.parent(entry, parent)?;
         let Some((dirent, there)) = self.tables.find(parent, name)? else {
             let ino = self.make(new, entry, parent, report)?;
             return Ok(self.tables.add_name(entry, parent, name, ino)?);
@@ -191,6 +194,8 @@ impl Tree {
             Leaf::Fifo => {}
             Leaf::CharDevice(rdev) | Leaf::BlockDevice(rdev) => record.data.set(rdev.into()),
             Leaf::Symlink(target) => {
+                // Linux has no other permissions for links.
+                record.mode.set(mode_of_kind(kind) | 0o777);
                 record.size.set(bytes_u64(target.len()));
                 record
                     .data
@@ -238,9 +243,14 @@ impl Tree {
         ino: Ino,
         report: &mut Report,
     ) -> Result<(), BuildError> {
+        if entry.xattrs.iter().all(|list| list.is_empty()) {
+            return Ok(());
+        }
         let below = self.tables.inode(ino)?.xattrs.get();
-        let limits = &self.tables.limits;
-        let set = self.xattrs.store(entry, below, limits, report)?;
+        let (limits, steps_left) = (&self.tables.limits, &mut self.steps_left);
+        let set = self
+            .xattrs
+            .store(entry, below, limits, steps_left, report)?;
         self.tables.inode_mut(ino)?.xattrs.set(set);
         Ok(())
     }

@@ -289,7 +289,7 @@ fn sizes_of_links_and_directories_mean_nothing() {
         "f f644 n2 1",
         "g f644 n1 2",
         "h f644 n2 1",
-        "l l644 n1 f",
+        "l l777 n1 f",
     ];
     assert_eq!(
         tree(&index, &stream),

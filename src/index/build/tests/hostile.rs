@@ -240,6 +240,12 @@ fn limits_on_one_entry_hold_and_are_named() {
         new().pax(b'x', &[("comment", &comment)]).file("x", "")
     };
     bounded("pax_bytes_max", |l| l.pax_bytes_max = 300, 300, pax);
+    let pieces = |n: usize| {
+        let comment = [b'c'; 20];
+        let pax = |archive: Archive, _| archive.pax(b'x', &[("comment", &comment)]);
+        (0..n).fold(new(), pax).file("x", "")
+    };
+    bounded("pax_bytes_max", |l| l.pax_bytes_max = 320, 10, pieces);
     let xattr = |typeflag| {
         move |n: usize| {
             let value = vec![b'v'; n - 1];
@@ -254,7 +260,7 @@ fn limits_on_one_entry_hold_and_are_named() {
         90,
         xattr(b'x'),
     );
-    let global = |l: &mut Limits| l.global_xattr_bytes_max = 90;
+    let global = |l: &mut Limits| l.global_xattr_bytes_max = 91;
     bounded("global_xattr_bytes_max", global, 90, xattr(b'g'));
 }
 
@@ -286,6 +292,31 @@ fn limits_on_the_whole_archive_hold_and_are_named() {
         10,
         |n| many(n, |n| format!("d{n}/f")),
     );
+}
+
+/// Attributes that stay on a directory, or that a global header puts on every
+/// entry, cost again each time; the sum is what is limited.
+#[test]
+fn attributes_cannot_multiply_work_without_end() {
+    let names: Vec<_> = (0..50).map(|n| format!("SCHILY.xattr.u{n}")).collect();
+    let set: Vec<_> = names.iter().map(|n| (n.as_str(), &b""[..])).collect();
+    let again = |n: usize| {
+        let archive = new().pax(b'x', &set).dir("d");
+        (0..n).fold(archive, |a, _| a.pax(b'x', &set[..1]).dir("d"))
+    };
+    bounded("steps_max", |l| l.steps_max = 1000, 20, again);
+    let global = |n| (0..n).fold(new().pax(b'g', &set), |a, _| a.dir("d"));
+    // The first time 50, then what is there is carried over too.
+    bounded("steps_max", |l| l.steps_max = 950, 10, global);
+}
+
+/// Global headers that say the same thing again do not add up.
+#[test]
+fn repeated_global_headers_are_one() {
+    let same: (&str, &[u8]) = ("SCHILY.xattr.user.a", &[b'v'; 100]);
+    let archive = (0..1000).fold(new(), |a, _| a.pax(b'g', &[same]));
+    let (_, built) = build(&archive.file("f", "").end());
+    assert_eq!(built.summary.with_xattrs, 1);
 }
 
 /// A path of links to long paths of links would take 40 times thousands of

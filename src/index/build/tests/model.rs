@@ -122,26 +122,27 @@ impl Model {
     }
 
     fn apply(&self, op: &Op) {
-        let (path, mut node) = match op {
-            Op::Dir(path, mode) => (path, Some(new_dir(*mode))),
-            Op::File(path, body) => (path, Some(Rc::new(RefCell::new(Node::File(body.clone()))))),
-            Op::Symlink(path, to) => (path, Some(Rc::new(RefCell::new(Node::Link(to.clone()))))),
-            Op::HardLink(path, _) => (path, None),
-        };
-        if let Op::HardLink(_, to) = op {
-            let names: Vec<_> = to.split('/').collect();
-            let found = self.walk(vec![self.root.clone()], &names, false, false, &mut 0);
-            node = found
-                .and_then(|mut stack| stack.pop())
-                .filter(|node| !is_dir(node));
-        }
-        let Some(node) = node else { return };
+        let (Op::Dir(path, _) | Op::File(path, _) | Op::Symlink(path, _) | Op::HardLink(path, _)) =
+            op;
         let mut names: Vec<_> = path.split('/').collect();
         let name = names.pop().unwrap();
         let stack = self.walk(vec![self.root.clone()], &names, true, true, &mut 0);
         let Some(parent) = stack.and_then(|mut stack| stack.pop()).filter(is_dir) else {
             return;
         };
+        let node = match op {
+            Op::Dir(_, mode) => Some(new_dir(*mode)),
+            Op::File(_, body) => Some(Rc::new(RefCell::new(Node::File(body.clone())))),
+            Op::Symlink(_, to) => Some(Rc::new(RefCell::new(Node::Link(to.clone())))),
+            Op::HardLink(_, to) => {
+                let names: Vec<_> = to.split('/').collect();
+                let found = self.walk(vec![self.root.clone()], &names, false, false, &mut 0);
+                found
+                    .and_then(|mut stack| stack.pop())
+                    .filter(|node| !is_dir(node))
+            }
+        };
+        let Some(node) = node else { return };
         let Some(there) = child(&parent, name) else {
             return put(&parent, name, node);
         };
@@ -166,7 +167,7 @@ impl Model {
                     format!("{path} d{mode:o} n{}", dirs + 2)
                 }
                 Node::File(body) => format!("{path} f644 n{names} {body}"),
-                Node::Link(to) => format!("{path} l644 n{names} {to}"),
+                Node::Link(to) => format!("{path} l777 n{names} {to}"),
             });
             self.lines(node, &format!("{path}/"), lines);
         }

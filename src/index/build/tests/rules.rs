@@ -90,7 +90,7 @@ fn a_file_replaces_files_links_and_empty_directories() {
     check(
         "link over it",
         new().dir("d").symlink("d", "x"),
-        &["d l644 n1 x"],
+        &["d l777 n1 x"],
         &[],
     );
     check(
@@ -121,7 +121,7 @@ fn parents_that_are_links_are_followed() {
             .symlink("bin", "usr/bin")
             .file("bin/x", "1"),
         &[
-            "bin l644 n1 usr/bin",
+            "bin l777 n1 usr/bin",
             "usr d755 n3",
             "usr/bin d755 n2",
             "usr/bin/x f644 n1 1",
@@ -131,14 +131,14 @@ fn parents_that_are_links_are_followed() {
     check(
         "missing directories are made behind it",
         new().dir("d").symlink("l", "d").file("l/n/x", "1"),
-        &["d d755 n3", "d/n d755 n2", "d/n/x f644 n1 1", "l l644 n1 d"],
+        &["d d755 n3", "d/n d755 n2", "d/n/x f644 n1 1", "l l777 n1 d"],
         &[],
     );
     // GNU tar fails on the next two: it makes such links last.
     check(
         "an absolute link leads into the image",
         new().dir("usr").symlink("bin", "/usr").file("bin/x", "1"),
-        &["bin l644 n1 /usr", "usr d755 n2", "usr/x f644 n1 1"],
+        &["bin l777 n1 /usr", "usr d755 n2", "usr/x f644 n1 1"],
         &[],
     );
     check(
@@ -150,7 +150,7 @@ fn parents_that_are_links_are_followed() {
             .file("a/b/x", "1"),
         &[
             "a d755 n2",
-            "a/b l644 n1 ../../../usr",
+            "a/b l777 n1 ../../../usr",
             "usr d755 n2",
             "usr/x f644 n1 1",
         ],
@@ -166,7 +166,7 @@ fn parents_that_lead_nowhere_leave_the_entry_out() {
             .symlink("bin", "usr")
             .file("bin/x", "1")
             .file("bin/y/z", "1"),
-        &["bin l644 n1 usr"],
+        &["bin l777 n1 usr"],
         &[WarningKind::ParentNotFound],
     );
     check(
@@ -177,7 +177,7 @@ fn parents_that_lead_nowhere_leave_the_entry_out() {
             .symlink("b", "a")
             .file("l/x", "")
             .file("a/x", ""),
-        &["a l644 n1 b", "b l644 n1 a", "l l644 n1 l"],
+        &["a l777 n1 b", "b l777 n1 a", "l l777 n1 l"],
         &[WarningKind::ParentNotFound],
     );
     check(
@@ -188,7 +188,7 @@ fn parents_that_lead_nowhere_leave_the_entry_out() {
             .dir("f/y")
             .symlink("l", "f")
             .file("l/x", "3"),
-        &["f f644 n1 1", "l l644 n1 f"],
+        &["f f644 n1 1", "l l777 n1 f"],
         &[WarningKind::ParentNotDirectory],
     );
 }
@@ -239,7 +239,7 @@ fn the_remembered_parent_is_forgotten_when_the_way_to_it_changes() {
             "b/s d755 n2",
             "b/s/1 f644 n1 1",
             "b/s/y f644 n1 y",
-            "l l644 n1 b",
+            "l l777 n1 b",
         ],
         &[],
     );
@@ -281,7 +281,7 @@ fn hard_links_share_an_inode() {
     check(
         "to a link, not through it",
         new().file("f", "1").symlink("l", "f").hard_link("h", "l"),
-        &["f f644 n1 1", "h l644 n2 f", "l l644 n2 f"],
+        &["f f644 n1 1", "h l777 n2 f", "l l777 n2 f"],
         &[],
     );
     check(
@@ -290,7 +290,7 @@ fn hard_links_share_an_inode() {
             .file("d/f", "1")
             .symlink("l", "d")
             .hard_link("h", "l/f"),
-        &["d d755 n2", "d/f f644 n2 1", "h f644 n2 1", "l l644 n1 d"],
+        &["d d755 n2", "d/f f644 n2 1", "h f644 n2 1", "l l777 n1 d"],
         &[],
     );
     check(
@@ -325,7 +325,14 @@ fn hard_links_that_cannot_be_made_are_left_out() {
         &["f f644 n1 1"],
         &[missing],
     );
+    // GNU tar removes the file first.
     let directory = WarningKind::LinkToDirectory;
+    check(
+        "nor does a link to a directory remove it",
+        new().dir("d").file("f", "1").hard_link("f", "d"),
+        &["d d755 n2", "f f644 n1 1"],
+        &[directory],
+    );
     check(
         "directory",
         new().dir("d").hard_link("h", "d"),
