@@ -353,15 +353,21 @@ fn a_damaged_index_is_made_again() {
     }
 }
 
-/// A file of the user's that happens to have the name is not overwritten.
+/// `--index` naming the wrong file costs nobody that file.
 #[test]
-fn a_file_that_is_no_index_is_left_alone() {
+fn a_file_that_is_no_index_is_not_made_one() {
     let archive = Archive::new();
+    let named = archive.dir.path().join("precious");
     let precious = b"something else\n".repeat(100);
-    fs::write(archive.index(), &precious).expect("write a file");
-    let place = archive.index().display().to_string();
-    run(distrofs(["index"]).arg(&archive.path)).refused(1, &["distrofs:", &place, "--index"]);
-    assert_eq!(fs::read(archive.index()).expect("read"), precious);
+    fs::write(&named, &precious).expect("write a file");
+    for command in ["index", "ls"] {
+        let said = run(distrofs([command, "--index"])
+            .arg(&named)
+            .arg(&archive.path));
+        said.refused(1, &["distrofs:", &named.display().to_string()]);
+    }
+    assert_eq!(fs::read(&named).expect("read"), precious);
+    assert_eq!(archive.names(), ["image.tgz", "precious"]);
 }
 
 /// An index holds pieces of the archive's content.
