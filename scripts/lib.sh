@@ -92,11 +92,14 @@ make_work_dir() {
 
 # Mount points at or below a directory, innermost first.
 mounts_under() {
-  local dir=$1 point
+  local dir=$1 point points=() i
   while read -r _ _ _ _ point _; do
     point=$(printf '%b' "$point")
-    case $point/ in "$dir"/*) printf '%s\n' "$point" ;; esac
-  done </proc/self/mountinfo | tac
+    case $point/ in "$dir"/*) points+=("$point") ;; esac
+  done </proc/self/mountinfo
+  for ((i = ${#points[@]} - 1; i >= 0; i--)); do
+    printf '%s\n' "${points[i]}"
+  done
 }
 
 unmount_under() {
@@ -113,7 +116,8 @@ our_processes() {
     sed 's|.*/||'
 }
 
-# What should not be there any more: mounts, processes and control groups of ours.
+# What should not be there any more: mounts, processes, control groups and
+# temporary files of the tests.
 leftovers() {
   local point pid group
   mounts_under "$target" | while IFS= read -r point; do printf 'still mounted: %s\n' "$point"; done
@@ -123,6 +127,7 @@ leftovers() {
   for group in /sys/fs/cgroup/distrofs-test-* /sys/fs/cgroup/memory/distrofs-test-*; do
     [ ! -d "$group" ] || printf 'control group left: %s\n' "$group"
   done
+  find "$scratch" -mindepth 1 -maxdepth 1 -name 'test-*' -printf 'temporary files left: %p\n'
 }
 
 # Ends all of them, for a run that was cut short.
@@ -133,7 +138,7 @@ remove_leftovers() {
   for group in /sys/fs/cgroup/distrofs-test-* /sys/fs/cgroup/memory/distrofs-test-*; do
     [ ! -d "$group" ] || as_root rmdir "$group" 2>/dev/null
   done
-  return 0
+  as_root rm -rf --one-file-system "$scratch"/test-*
 }
 
 # Waits a little for processes to notice that their mount is gone.
