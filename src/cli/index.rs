@@ -120,6 +120,19 @@ fn print_text(p: &Printed<'_>) {
         text::bytes(p.archive_bytes),
         text::count(u64::from(p.spans)),
     );
+    println!(
+        "{} files, {} directories, {} symlinks, {} further hard links, {} device nodes{}",
+        text::count(p.files),
+        text::count(p.directories),
+        text::count(p.symlinks),
+        text::count(p.hard_links),
+        text::count(p.devices),
+        if p.devices > 0 {
+            " (left out unless mounted with --devices)"
+        } else {
+            ""
+        },
+    );
     let percent = p.index_bytes as f64 * 100.0 / p.archive_bytes.max(1) as f64;
     let size = format!(
         "{} ({percent:.1} % of the archive)",
