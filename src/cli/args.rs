@@ -45,7 +45,7 @@ pub(super) struct Indexing {
     pub(super) index: Option<PathBuf>,
     /// Least distance of two checkpoints in the uncompressed stream, for an
     /// index made now: smaller is faster random access and a larger index
-    #[arg(long, value_name = "SIZE", default_value = "256K", value_parser = parse_span)]
+    #[arg(long, value_name = "SIZE", default_value = "192K", value_parser = parse_span)]
     pub(super) span: ByteSize,
 }
 
