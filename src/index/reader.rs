@@ -133,17 +133,30 @@ impl Index {
         &self,
         ino: Ino,
     ) -> Result<impl Iterator<Item = Result<Extent, IndexError>>, IndexError> {
+        self.extents_from(ino, 0)
+    }
+
+    /// The same without those that end at or before `file_offset`, which are
+    /// skipped in O(log n).
+    pub fn extents_from(
+        &self,
+        ino: Ino,
+        file_offset: u64,
+    ) -> Result<impl Iterator<Item = Result<Extent, IndexError>>, IndexError> {
         let record = self.record_of(ino, FileKind::Regular, "regular file")?;
         let size = record.size.get();
         let mut whole = None;
         let mut pieces = Default::default();
         if record.is_sparse() {
             let sparse = self.tables.sparse().get(record.data.get())?;
-            pieces = self
-                .tables
-                .extents()
-                .run(sparse.first.get(), sparse.count.get())?;
-        } else if size > 0 {
+            let (first, count) = (sparse.first.get(), sparse.count.get());
+            pieces = self.tables.extents().run(first, count)?;
+            let skip = pieces.partition_point(|piece| {
+                let end = piece.file_offset.get().saturating_add(piece.len.get());
+                end <= file_offset
+            });
+            pieces = &pieces[skip..];
+        } else if size > file_offset {
             whole = Some(Ok(Extent {
                 file_offset: 0,
                 stream: StreamOffset(record.data.get()),
