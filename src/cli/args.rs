@@ -47,6 +47,10 @@ pub(super) struct Indexing {
     /// index made now: smaller is faster random access and a larger index
     #[arg(long, value_name = "SIZE", default_value = "192K", value_parser = parse_span)]
     pub(super) span: ByteSize,
+    /// Read on behind the end of the archive, for several that were joined; an
+    /// index made without this is made again
+    #[arg(long)]
+    pub(super) ignore_zeros: bool,
 }
 
 /// `distrofs index`

@@ -11,7 +11,7 @@ use zerocopy::FromBytes;
 
 use super::FindSection;
 use super::error::{IndexError, corrupt};
-use super::format::{DirRecord, InodeRecord, PERM_MASK, XattrHead, name_hash};
+use super::format::{DirRecord, InodeRecord, META_IGNORED_ZEROS, PERM_MASK, XattrHead, name_hash};
 use super::node::{Dirent, Extent, FileKind, Inode, Xattr};
 use super::summary::Summary;
 use super::tables::Tables;
@@ -189,6 +189,13 @@ impl Index {
         let set = record.has_xattrs().then_some(record.xattrs.get());
         let set = set.map(|offset| XattrSet::at(self.tables.xattr_bytes(), offset));
         Ok(set.transpose()?.into_iter().flatten())
+    }
+
+    /// Whether blocks of zeros did not end the archive, as
+    /// [`BuildOptions`](super::build::BuildOptions) asked: without, the same
+    /// archive may give another image.
+    pub fn ignored_zeros(&self) -> bool {
+        self.tables.flags & META_IGNORED_ZEROS != 0
     }
 
     /// What the whole image holds.

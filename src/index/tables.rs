@@ -14,8 +14,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 use super::FindSection;
 use super::error::{IndexError, corrupt};
 use super::format::{
-    DirRecord, DirentRecord, ExtentRecord, HashRecord, InodeRecord, MetaRecord, SparseRecord,
-    VERSION, section,
+    DirRecord, DirentRecord, ExtentRecord, HashRecord, InodeRecord, META_IGNORED_ZEROS, MetaRecord,
+    SparseRecord, VERSION, section,
 };
 use super::summary::Summary;
 use crate::types::{Ino, Region};
@@ -34,6 +34,7 @@ pub(super) struct Tables {
     region: Arc<dyn Region>,
     pub(super) hash_key: [u8; 16],
     pub(super) summary: Summary,
+    pub(super) flags: u32,
     inodes: Span,
     dirents: Span,
     dirs: Span,
@@ -73,6 +74,7 @@ impl Tables {
         Ok(Self {
             hash_key: meta.hash_key,
             summary: summary_of(&meta)?,
+            flags: flags_of(&meta)?,
             inodes: span(
                 "inode",
                 section::INODES,
@@ -183,6 +185,14 @@ impl Tables {
             what: span.what,
             all: <[T]>::ref_from_bytes(self.area(span)).unwrap_or_default(),
         }
+    }
+}
+
+fn flags_of(meta: &MetaRecord) -> Result<u32, IndexError> {
+    let flags = meta.flags.get();
+    match flags & !META_IGNORED_ZEROS | meta.reserved.get() {
+        0 => Ok(flags),
+        _ => Err(corrupt("flags", flags)),
     }
 }
 

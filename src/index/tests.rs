@@ -77,7 +77,7 @@ fn the_bytes_are_those_of_the_specification() {
     assert_eq!(part(section::META)[..8], meta);
     assert_eq!(part(section::META)[8..24], KEY);
     let counts = [
-        3, 2, 2, 0, 0, 0x0304, 6, 0, 0, 0, 3, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0,
+        3, 2, 2, 0, 0, 0x0304, 6, 0, 0, 0, 3, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0,
     ];
     assert_eq!(part(section::META)[24..], counts.map(le).concat());
     for empty in [section::EXTENTS, section::XATTRS, section::SPARSE] {
@@ -396,6 +396,8 @@ fn verify_finds_damaged_directories() {
     finds("root inode", "a file served", &[(META, 4, &le(4))]);
     finds("root inode", "none served", &[(META, 4, &le(0))]);
     finds("table version", "version", &[(META, 0, &le(2))]);
+    finds("flags", "unknown flag", &[(META, 128, &le(2))]);
+    finds("flags", "what has no meaning yet", &[(META, 132, &le(1))]);
     for field in 0..7 {
         finds("summary", "count", &[(META, 64 + field * 8, &[99])]);
     }

@@ -23,6 +23,8 @@ pub enum Reason {
     Forced,
     /// The archive is another one than it was made of.
     Stale,
+    /// It was made with zeros ignored, and they are not to be, or the reverse.
+    Zeros,
     /// The file cannot be used.
     Unusable(SidecarError),
 }
@@ -33,6 +35,7 @@ impl std::fmt::Display for Reason {
             Reason::Missing => f.write_str("there was no index"),
             Reason::Forced => f.write_str("as asked"),
             Reason::Stale => f.write_str("the archive changed since it was indexed"),
+            Reason::Zeros => f.write_str("it was made with another choice of --ignore-zeros"),
             Reason::Unusable(error) => error.fmt(f),
         }
     }
@@ -80,6 +83,9 @@ impl Archive {
         };
         for candidate in candidates.iter().filter(|_| !force) {
             match self.existing(candidate)? {
+                Ok(sidecar) if ignored_zeros(&sidecar) == Some(!options.ignore_zeros) => {
+                    reason = Reason::Zeros;
+                }
                 Ok(sidecar) => {
                     return Ok(OpenedIndex {
                         place: candidate.clone(),
@@ -130,6 +136,13 @@ impl Archive {
             Err(Reason::Stale)
         })
     }
+}
+
+/// Whether an index was made with zeros ignored; tables that cannot say are
+/// refused when they are opened.
+fn ignored_zeros(sidecar: &Sidecar) -> Option<bool> {
+    let index = Index::open(sidecar.region(), &|id| sidecar.section(id));
+    index.ok().map(|index| index.ignored_zeros())
 }
 
 /// A place that the user named may hold something of theirs: a typing error
