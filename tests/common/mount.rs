@@ -69,7 +69,14 @@ impl Mount {
     /// Unmounts as `umount` does and asserts that the daemon ends.
     #[track_caller]
     pub(crate) fn end(self) {
-        unmount(self.path(), UnmountFlags::empty()).expect("unmount");
+        // A program that another test is starting has all descriptors of this
+        // process, those on the mount with them, until it is executed.
+        let mut done = Ok(());
+        eventually(END_LIMIT, || {
+            done = unmount(self.path(), UnmountFlags::empty());
+            done != Err(rustix::io::Errno::BUSY)
+        });
+        done.expect("unmount");
         self.guard.assert_gone();
     }
 
