@@ -10,6 +10,7 @@ mod ls;
 mod mount;
 mod opening;
 mod progress;
+mod settle;
 mod stats;
 mod text;
 mod umount;

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::args::{self, Indexing, OwnerArg};
-use super::opening::{self, Opened, say_made};
+use super::opening::{self, say_made};
+use super::settle::settle;
 use super::{Failure, finish, text};
 use crate::budget::MemoryBudget;
 use crate::cache::{BlockCache, CachedReader, ImageId, Prefetcher};
@@ -93,7 +94,17 @@ fn serve(job: &Job, ready: Ready) -> Result<(), Failure> {
     // Ctrl-C ends indexing at once. From here on no thread may be started that
     // a signal could find and kill the process by.
     let signals = Signals::block()?;
-    let fs = assemble(job, &opened, &metrics)?;
+    let budget = MemoryBudget::new(job.memory_bytes);
+    let image = Image::open(&opened.archive, &opened.index, &budget, &metrics)?;
+    let (index, root) = (image.index.clone(), root(job, &image.index)?);
+    let owner = owner(job, &opened.archive, &index)?;
+    let devices = job.devices;
+    let options = FsOptions {
+        root,
+        owner,
+        devices,
+    };
+    let fs = assemble(image, options, &budget, &metrics)?;
     let request = MountRequest {
         source: job.archive.canonicalize()?.into_os_string(),
         target: job.mountpoint.clone(),
@@ -114,6 +125,12 @@ fn serve(job: &Job, ready: Ready) -> Result<(), Failure> {
     {
         tracing::info!(%error, "the kernel keeps its own read-ahead");
     }
+    settle(mounted.target(), &index, root).map_err(|e| {
+        format!(
+            "{}: the mount does not answer: {e}",
+            mounted.target().display()
+        )
+    })?;
     let mounted = Arc::new(mounted);
     let _watcher = signals.watch(ending(Arc::clone(&mounted)))?;
     ready.tell()?;
@@ -139,15 +156,14 @@ fn ending(mounted: Arc<Mount>) -> impl FnMut(i32) + Send {
 }
 
 /// The image's filesystem, with everything below it.
-fn assemble(job: &Job, opened: &Opened, metrics: &Arc<Metrics>) -> Result<ImageFs, Failure> {
-    let budget = MemoryBudget::new(job.memory_bytes);
-    let Image { index, source } = Image::open(&opened.archive, &opened.index, &budget, metrics)?;
-    let options = FsOptions {
-        root: root(job, &index)?,
-        owner: owner(job, &opened.archive, &index)?,
-        devices: job.devices,
-    };
-    let cache = BlockCache::new(&budget, Arc::clone(metrics)).ok_or("no memory for a cache")?;
+fn assemble(
+    image: Image,
+    options: FsOptions,
+    budget: &MemoryBudget,
+    metrics: &Arc<Metrics>,
+) -> Result<ImageFs, Failure> {
+    let Image { index, source } = image;
+    let cache = BlockCache::new(budget, Arc::clone(metrics)).ok_or("no memory for a cache")?;
     let source: Arc<dyn BlockSource> = source;
     let prefetcher = Prefetcher::start()?;
     let reader = CachedReader::new(
