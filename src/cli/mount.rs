@@ -6,23 +6,21 @@ use std::sync::Arc;
 
 use super::args::{self, Indexing, OwnerArg};
 use super::opening::{self, Opened, say_made};
-use super::{Failure, finish, text};
+use super::report::Reporter;
+use super::{Failure, finish, served};
 use crate::budget::MemoryBudget;
 use crate::cache::{BlockCache, CachedReader, ImageId, Prefetcher};
 use crate::config::FuseTuning;
 use crate::fs::{FsOptions, ImageFs, Owner};
 use crate::fuse;
-use crate::index::{FileKind, Index};
+use crate::index::Index;
+use crate::inspect::CONTAINER_IDS;
 use crate::metrics::Metrics;
 use crate::source::BlockSource;
 use crate::store::{Archive, Image};
 use crate::sys::daemon::{self, Ready};
 use crate::sys::mount::{self, Mount, MountOptions, MountRequest};
 use crate::sys::signal::Signals;
-use crate::types::Ino;
-
-/// From here on, users are containers of the platform.
-const CONTAINER_UIDS: u32 = 30_000;
 
 /// A mount whose arguments were checked.
 struct Job {
@@ -93,7 +91,7 @@ fn serve(job: &Job, ready: Ready) -> Result<(), Failure> {
     // Ctrl-C ends indexing at once. From here on no thread may be started that
     // a signal could find and kill the process by.
     let signals = Signals::block()?;
-    let fs = assemble(job, &opened, &metrics)?;
+    let (fs, reporter) = assemble(job, &opened, &metrics)?;
     let request = MountRequest {
         source: job.archive.canonicalize()?.into_os_string(),
         target: job.mountpoint.clone(),
@@ -104,10 +102,7 @@ fn serve(job: &Job, ready: Ready) -> Result<(), Failure> {
         flags: job.options.clone(),
     };
     let (mounted, connection) = mount::mount(&request)?;
-    let report = {
-        let metrics = Arc::clone(&metrics);
-        Box::new(move || serde_json::to_vec(&metrics.snapshot()).unwrap_or_default())
-    };
+    let report = Box::new(move || serde_json::to_vec(&reporter.report()).unwrap_or_default());
     let session = fuse::serve(connection, Arc::new(fs), &job.tuning, metrics, report)?;
     if job.tuning.read_ahead_kib > 0
         && let Err(error) = mounted.set_read_ahead(job.tuning.read_ahead_kib)
@@ -138,15 +133,26 @@ fn ending(mounted: Arc<Mount>) -> impl FnMut(i32) + Send {
     }
 }
 
-/// The image's filesystem, with everything below it.
-fn assemble(job: &Job, opened: &Opened, metrics: &Arc<Metrics>) -> Result<ImageFs, Failure> {
+/// The image's filesystem, with everything below it, and what reports on it.
+fn assemble(
+    job: &Job,
+    opened: &Opened,
+    metrics: &Arc<Metrics>,
+) -> Result<(ImageFs, Reporter), Failure> {
     let budget = MemoryBudget::new(job.memory_bytes);
     let Image { index, source } = Image::open(&opened.archive, &opened.index, &budget, metrics)?;
     let options = FsOptions {
-        root: root(job, &index)?,
+        root: served::root(job.root.as_deref(), &index)?,
         owner: owner(job, &opened.archive, &index)?,
         devices: job.devices,
     };
+    let reporter = Reporter::new(
+        Arc::clone(metrics),
+        budget.clone(),
+        (opened.archive.path(), opened.archive.metadata().len()),
+        &index,
+        opened.index.sidecar.len(),
+    );
     let cache = BlockCache::new(&budget, Arc::clone(metrics)).ok_or("no memory for a cache")?;
     let source: Arc<dyn BlockSource> = source;
     let prefetcher = Prefetcher::start()?;
@@ -157,32 +163,8 @@ fn assemble(job: &Job, opened: &Opened, metrics: &Arc<Metrics>) -> Result<ImageF
         Some(prefetcher),
         Arc::clone(metrics),
     );
-    Ok(ImageFs::new(index, reader, options, Arc::clone(metrics))?)
-}
-
-/// The directory that becomes the root; says so if it is not the top.
-fn root(job: &Job, index: &Index) -> Result<Ino, Failure> {
-    use std::os::unix::ffi::OsStrExt;
-    let Some(path) = &job.root else {
-        let root = index.summary().root.unwrap_or(Ino::ROOT);
-        if root != Ino::ROOT
-            && let Some(top) = index.dirents(Ino::ROOT, 0)?.next()
-        {
-            let name = text::printable(top?.name).into_owned();
-            eprintln!(
-                "distrofs: the root is the directory {name:?} of the archive (--root / overrides)"
-            );
-        }
-        return Ok(root);
-    };
-    let shown = text::printable(path.as_bytes());
-    let root = index
-        .resolve(Ino::ROOT, path.as_bytes(), true)
-        .map_err(|e| format!("--root {shown}: {e}"))?;
-    match index.inode(root)?.kind {
-        FileKind::Directory => Ok(root),
-        kind => Err(format!("--root {shown}: is a {}, not a directory", text::kind(kind)).into()),
-    }
+    let fs = ImageFs::new(index, reader, options, Arc::clone(metrics))?;
+    Ok((fs, reporter))
 }
 
 /// Who owns the files: as asked, or whoever owns the archive.
@@ -199,10 +181,10 @@ fn owner(job: &Job, archive: &Archive, index: &Index) -> Result<Owner, Failure> 
         }
         Some(OwnerArg::Keep) => {
             let max = index.summary().max_owner;
-            if max >= CONTAINER_UIDS && !job.keep_container_owners {
+            if max >= CONTAINER_IDS && !job.keep_container_owners {
                 return Err(format!(
                     "--owner keep: the archive has files of user or group {max}, and containers \
-                     run as users from {CONTAINER_UIDS} on: add --i-know if that is meant"
+                     run as users from {CONTAINER_IDS} on: add --i-know if that is meant"
                 )
                 .into());
             }

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
 use super::{PackageSink, PackagesError};
-use crate::index::Inode;
+use crate::index::{Escaped, Inode};
 use crate::inspect::subject::Subject;
 use scratch::Scratch;
 
@@ -95,7 +95,8 @@ fn query(database: &Connection, sink: &mut PackageSink<'_>) -> rusqlite::Result<
 }
 
 fn damaged(cause: rusqlite::Error) -> PackagesError {
-    PackagesError::Damaged(cause.to_string())
+    // It may quote the database.
+    PackagesError::Damaged(Escaped(cause.to_string().as_bytes()).to_string())
 }
 
 #[cfg(test)]
