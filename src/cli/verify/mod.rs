@@ -197,15 +197,17 @@ fn of_index(
         bar.at(done.fetch_add(bytes, Ordering::Relaxed) + bytes);
     })?;
     drop(bar);
-    let (spans, right) = (
-        text::count(source.span_count().into()),
-        text::count(blocks.right_blocks),
-    );
+    let right = text::count(blocks.right_blocks);
+    // Counted where they are restored, so that it is known that all were.
+    let restored = match source.kind() {
+        Kind::Plain => String::new(),
+        Kind::Gzip => {
+            let count = metrics.counters.checkpoint_restores.get();
+            format!(" from {} checkpoints", text::count(count))
+        }
+    };
     checks.push(match blocks.damaged_ranges {
-        0 => Check::ok(
-            "content",
-            format!("{right} blocks from {spans} checkpoints"),
-        ),
+        0 => Check::ok("content", format!("{right} blocks{restored}")),
         n => Check::damaged(
             "content",
             format!(
