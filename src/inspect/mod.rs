@@ -10,7 +10,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`Subject`] | an image to look at: paths to inodes, inodes to bytes |
-//! | [`requirements`] | what a launcher needs, row by row |
+//! | [`requirements()`] | what a launcher needs, row by row |
 //! | [`Survey`] | everything that is counted in one walk |
 //! | [`Findings`] | the paths of one kind, one after the other |
 //! | [`packages`] | what is installed, as dpkg, apk or rpm know it |
