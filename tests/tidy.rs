@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("metrics", &[]),
-    ("budget", &[]),
+    ("budget", &["types"]),
     ("config", &[]),
     ("sys", &["types"]),
     ("source", &["types", "metrics", "budget", "sys"]),

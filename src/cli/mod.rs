@@ -14,6 +14,7 @@ mod opening;
 mod progress;
 mod report;
 mod served;
+mod settle;
 mod stats;
 mod table;
 mod text;

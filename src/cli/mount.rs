@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::args::{self, Indexing, OwnerArg};
 use super::opening::{self, Opened, say_made};
 use super::report::Reporter;
+use super::settle::settle;
 use super::{Failure, finish, served};
 use crate::budget::MemoryBudget;
 use crate::cache::{BlockCache, CachedReader, ImageId, Prefetcher};
@@ -91,7 +92,19 @@ fn serve(job: &Job, ready: Ready) -> Result<(), Failure> {
     // Ctrl-C ends indexing at once. From here on no thread may be started that
     // a signal could find and kill the process by.
     let signals = Signals::block()?;
-    let (fs, reporter) = assemble(job, &opened, &metrics)?;
+    let budget = MemoryBudget::new(job.memory_bytes);
+    let image = Image::open(&opened.archive, &opened.index, &budget, &metrics)?;
+    let index = image.index.clone();
+    let root = served::root(job.root.as_deref(), &index)?;
+    let owner = owner(job, &opened.archive, &index)?;
+    let devices = job.devices;
+    let options = FsOptions {
+        root,
+        owner,
+        devices,
+    };
+    let reporter = reporter(&opened, &index, &budget, &metrics);
+    let fs = assemble(image, options, &budget, &metrics)?;
     let request = MountRequest {
         source: job.archive.canonicalize()?.into_os_string(),
         target: job.mountpoint.clone(),
@@ -109,6 +122,12 @@ fn serve(job: &Job, ready: Ready) -> Result<(), Failure> {
     {
         tracing::info!(%error, "the kernel keeps its own read-ahead");
     }
+    settle(mounted.target(), &index, root).map_err(|e| {
+        format!(
+            "{}: the mount does not answer: {e}",
+            mounted.target().display()
+        )
+    })?;
     let mounted = Arc::new(mounted);
     let _watcher = signals.watch(ending(Arc::clone(&mounted)))?;
     ready.tell()?;
@@ -133,27 +152,31 @@ fn ending(mounted: Arc<Mount>) -> impl FnMut(i32) + Send {
     }
 }
 
-/// The image's filesystem, with everything below it, and what reports on it.
-fn assemble(
-    job: &Job,
+/// What tells `stats` how the mount is doing.
+fn reporter(
     opened: &Opened,
+    index: &Index,
+    budget: &MemoryBudget,
     metrics: &Arc<Metrics>,
-) -> Result<(ImageFs, Reporter), Failure> {
-    let budget = MemoryBudget::new(job.memory_bytes);
-    let Image { index, source } = Image::open(&opened.archive, &opened.index, &budget, metrics)?;
-    let options = FsOptions {
-        root: served::root(job.root.as_deref(), &index)?,
-        owner: owner(job, &opened.archive, &index)?,
-        devices: job.devices,
-    };
-    let reporter = Reporter::new(
+) -> Reporter {
+    Reporter::new(
         Arc::clone(metrics),
         budget.clone(),
         (opened.archive.path(), opened.archive.metadata().len()),
-        &index,
+        index,
         opened.index.sidecar.len(),
-    );
-    let cache = BlockCache::new(&budget, Arc::clone(metrics)).ok_or("no memory for a cache")?;
+    )
+}
+
+/// The image's filesystem, with everything below it.
+fn assemble(
+    image: Image,
+    options: FsOptions,
+    budget: &MemoryBudget,
+    metrics: &Arc<Metrics>,
+) -> Result<ImageFs, Failure> {
+    let Image { index, source } = image;
+    let cache = BlockCache::new(budget, Arc::clone(metrics)).ok_or("no memory for a cache")?;
     let source: Arc<dyn BlockSource> = source;
     let prefetcher = Prefetcher::start()?;
     let reader = CachedReader::new(
@@ -163,8 +186,7 @@ fn assemble(
         Some(prefetcher),
         Arc::clone(metrics),
     );
-    let fs = ImageFs::new(index, reader, options, Arc::clone(metrics))?;
-    Ok((fs, reporter))
+    Ok(ImageFs::new(index, reader, options, Arc::clone(metrics))?)
 }
 
 /// Who owns the files: as asked, or whoever owns the archive.

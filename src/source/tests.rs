@@ -264,7 +264,7 @@ fn a_span_restored_by_itself_is_right_with_its_sparse_window() {
             let source = sections.open(archive.clone()).unwrap();
             let mut end = 0;
             let first = source.blocks_of(SpanNo(span)).unwrap().start;
-            let check = &mut |block: super::BlockInfo, bytes: Arc<[u8]>| {
+            let check = &mut |block: super::BlockInfo, bytes: crate::budget::Block| {
                 assert!(bytes[..] == data[block.start as usize..block.end() as usize]);
                 end = block.end();
                 ControlFlow::Continue(())
@@ -290,7 +290,7 @@ fn a_span_without_its_window_is_an_error() {
         without.spans[len_at..len_at + 4].fill(0);
         let source = without.open(archive.clone()).unwrap();
         let blocks = source.blocks_of(SpanNo(span as u32)).unwrap();
-        let all = &mut |_: super::BlockInfo, _: Arc<[u8]>| ControlFlow::Continue(());
+        let all = &mut |_: super::BlockInfo, _: crate::budget::Block| ControlFlow::Continue(());
         let result = source.produce(BlockNo(blocks.start), all);
         assert_eq!(result.is_err(), window_len != [0; 4], "span {span}");
     }
