@@ -69,28 +69,17 @@ impl Archive {
         metrics: &Arc<Metrics>,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<OpenedIndex, StoreError> {
-        let candidates = place.map_or_else(|| places(self.path()), |p| vec![p.to_owned()]);
         if let Some(named) = place {
             refuse_foreign(named)?;
         }
-        let mut reason = if force {
+        let reason = if force {
             Reason::Forced
         } else {
-            Reason::Missing
-        };
-        for candidate in candidates.iter().filter(|_| !force) {
-            match self.existing(candidate)? {
-                Ok(sidecar) => {
-                    return Ok(OpenedIndex {
-                        place: candidate.clone(),
-                        sidecar,
-                        made: None,
-                    });
-                }
-                Err(Reason::Missing) => {}
-                Err(why) => reason = why,
+            match self.existing_index(place)? {
+                Ok(found) => return Ok(found),
+                Err((_, why)) => why,
             }
-        }
+        };
         let place = place.map_or_else(|| default_place(self.path()), Path::to_owned);
         let report = ingest(self, &place, options, metrics, progress)?;
         let sidecar = Sidecar::open(&place)?;
@@ -99,6 +88,31 @@ impl Archive {
             sidecar,
             made: Some((reason, report)),
         })
+    }
+
+    /// The index of this archive that is there, at `place` or in the default
+    /// places, or why there is none that can be used. Nothing is made.
+    pub fn existing_index(
+        &self,
+        place: Option<&Path>,
+    ) -> Result<Result<OpenedIndex, (PathBuf, Reason)>, StoreError> {
+        let candidates = place.map_or_else(|| places(self.path()), |p| vec![p.to_owned()]);
+        let mut unusable = None;
+        for place in candidates {
+            match self.existing(&place)? {
+                Ok(sidecar) => {
+                    return Ok(Ok(OpenedIndex {
+                        place,
+                        sidecar,
+                        made: None,
+                    }));
+                }
+                Err(Reason::Missing) => {}
+                Err(why) => unusable = Some((place, why)),
+            }
+        }
+        let missing = || (default_place(self.path()), Reason::Missing);
+        Ok(Err(unusable.unwrap_or_else(missing)))
     }
 
     /// The index at `place`, or why it cannot be used.
@@ -118,12 +132,13 @@ impl Archive {
         if !identity.same_size(self.metadata()) {
             return Ok(Err(Reason::Stale));
         }
-        let sha256 = digest::whole(self.file(), self.metadata().len()).map_err(|cause| {
-            StoreError::Archive {
-                path: self.path().to_owned(),
-                cause,
-            }
-        })?;
+        let sha256 =
+            digest::whole(self.file(), self.metadata().len(), &|_| {}).map_err(|cause| {
+                StoreError::Archive {
+                    path: self.path().to_owned(),
+                    cause,
+                }
+            })?;
         Ok(if sha256 == identity.sha256 {
             Ok(sidecar)
         } else {
