@@ -10,8 +10,8 @@
 //! byte tells where it came from.
 //!
 //! Guarantees: whatever goes wrong while finding, the whole window is kept,
-//! never one that lacks a byte. (The technique of sparse windows is that of
-//! `rapidgzip`, Knespel and Brunst 2023.)
+//! never one that lacks a byte. (Sparse windows are known from `rapidgzip`, markers in
+//! place of an unknown window from `pugz`, Kerbiriou and Chikhi 2019.)
 
 use std::io;
 use std::sync::Mutex;

@@ -154,25 +154,34 @@ struct Place {
 
 impl Cuts {
     /// Offers a place to start a span. One without bytes since the last offer
-    /// replaces that: it is at the same stream offset and needs less.
+    /// replaces that: it is at the same stream offset and needs less. The start
+    /// of a member needs no window, so it may come a quarter early.
     fn offer(&mut self, place: Place) {
-        if !self.started || self.pending.is_some() || self.since >= self.span_bytes {
+        let early = if place.window == 0 {
+            self.span_bytes / 4
+        } else {
+            0
+        };
+        let is_due = self.since >= self.span_bytes - early;
+        if !self.started || self.pending.is_some() || is_due {
             self.started = true;
             self.pending = Some(place);
         }
     }
 
-    /// How to decode on: freely up to the bytes that a span has at least, then
-    /// to the end of the block.
+    /// How to decode on: freely up to the last byte that a span must have, then
+    /// to the end of the block. The last byte itself is not decoded freely: a
+    /// block may end right behind it, and a free decoder with no room left goes
+    /// on into the next one.
     fn stop(&self) -> (Stop, u64) {
         let since = if self.pending.is_some() {
             0
         } else {
             self.since
         };
-        match self.span_bytes.checked_sub(since) {
-            None | Some(0) => (Stop::AtBlock, u64::MAX),
-            Some(missing) => (Stop::Run, missing),
+        match self.span_bytes.saturating_sub(since) {
+            0 | 1 => (Stop::AtBlock, u64::MAX),
+            missing => (Stop::Run, missing - 1),
         }
     }
 }
