@@ -237,7 +237,9 @@ fn summaries_say_what_was_found() {
         (5, 60_000, 0)
     );
     let one = summary(&one_block(4000));
-    assert_eq!((one.spans, one.longest_span), (1, 1_032_001));
+    // A block without end is cut inside, a quarter late and at the next symbol.
+    assert_eq!(one.spans, 13);
+    assert!(one.longest_span < SPAN + SPAN / 4 + 1000, "{one:?}");
 }
 
 #[test]
@@ -294,7 +296,7 @@ fn a_span_without_its_window_is_an_error() {
     let (summary, sections, _) = scan_memory(&archive, 40_000).unwrap();
     let mut needed = 0;
     for span in 1..summary.spans as usize {
-        let len_at = span * 32 + 24;
+        let len_at = span * 40 + 24;
         let window_len = &sections.spans[len_at..len_at + 4];
         needed += usize::from(window_len != [0; 4]);
         let mut without = sections.clone();

@@ -163,9 +163,11 @@ impl WindowPacker {
     }
 }
 
-/// Compressed bytes that are read for the header of a block, which has at most
-/// 2 + 320 × 7 bits and more.
+/// Compressed bytes that are read for the header of a block far before its
+/// checkpoint: the header is hardly longer.
 const HEADER_READ_BYTES: usize = 512;
+/// A header this near is read together with what is behind the checkpoint.
+const HEADER_NEAR_BYTES: u64 = 32 * 1024;
 
 /// Brings a decoder to `checkpoint`, with a window, and `input` behind the byte
 /// in which it starts. `reads` are the sizes of its first read and of later
@@ -193,7 +195,12 @@ pub(crate) fn start_at(
     if header_bits > 0 {
         let header = archive_bit.checked_sub(header_bits.into());
         let header = header.ok_or(damaged("a checkpoint before the archive"))?;
-        input.seek(header / 8, HEADER_READ_BYTES, HEADER_READ_BYTES);
+        let distance = archive_bit / 8 - header / 8;
+        let near = usize::try_from(distance)
+            .ok()
+            .filter(|_| distance <= HEADER_NEAR_BYTES);
+        let first = near.map_or(HEADER_READ_BYTES, |distance| distance + reads.0);
+        input.seek(header / 8, first, HEADER_READ_BYTES);
         prime(inflate, input, archive, header)?;
         read_codes(inflate, input, archive)?;
         inflate.forget_bits().map_err(failed)?;

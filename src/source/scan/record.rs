@@ -162,7 +162,12 @@ impl<'a, 'o> Recorder<'a, 'o> {
 
     /// Records that a span starts here; `before` is what its chunk holds in
     /// front of it.
-    fn span(&mut self, checkpoint: Checkpoint, window: usize, before: &[u8]) -> Result<(), RecordError> {
+    fn span(
+        &mut self,
+        checkpoint: Checkpoint,
+        window: usize,
+        before: &[u8],
+    ) -> Result<(), RecordError> {
         self.end_span()?;
         let mut frame: &[u8] = &[];
         if window > 0 {
