@@ -17,24 +17,25 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::budget::{Kind, MemoryBudget, Reservation};
+use crate::budget::{Block, Kind, MemoryBudget, Reservation};
 use crate::metrics::Metrics;
 use crate::source::{BlockInfo, BlockSource, ReadAt, SourceError};
-use crate::types::{BlockNo, SpanNo};
+use crate::types::{BLOCK_BYTES, BlockNo, SpanNo};
 use flight::{Flights, Role};
 use lru::ByteLru;
 pub use prefetch::Prefetcher;
 use sequence::Sequences;
 
-/// What one cached block costs beside its bytes: map node, list links, count.
-const BLOCK_OVERHEAD_BYTES: u64 = 128;
+/// What one cached block costs, however short it is: a whole piece of memory,
+/// and 128 bytes of map node, list links and count.
+const BLOCK_WEIGHT_BYTES: u64 = BLOCK_BYTES as u64 + 128;
 
 /// Names an image within the process; blocks of different images share one
 /// cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ImageId(pub u32);
 
-type Blocks = ByteLru<(ImageId, BlockNo), Arc<[u8]>>;
+type Blocks = ByteLru<(ImageId, BlockNo), Block>;
 
 /// The blocks of all images of a process.
 pub struct BlockCache {
@@ -64,7 +65,7 @@ impl BlockCache {
         self.blocks.lock().used_bytes()
     }
 
-    fn get(&self, image: ImageId, block: BlockNo) -> Option<Arc<[u8]>> {
+    fn get(&self, image: ImageId, block: BlockNo) -> Option<Block> {
         self.blocks.lock().get(&(image, block)).cloned()
     }
 
@@ -72,9 +73,11 @@ impl BlockCache {
         self.blocks.lock().contains(&(image, block))
     }
 
-    fn insert(&self, image: ImageId, block: BlockNo, bytes: Arc<[u8]>) {
-        let weight = bytes.len() as u64 + BLOCK_OVERHEAD_BYTES;
-        let evicted = self.blocks.lock().insert((image, block), bytes, weight);
+    fn insert(&self, image: ImageId, block: BlockNo, bytes: Block) {
+        let evicted = self
+            .blocks
+            .lock()
+            .insert((image, block), bytes, BLOCK_WEIGHT_BYTES);
         if evicted > 0 {
             self.metrics.counters.cache_evicted_blocks.add(evicted);
         }

@@ -15,6 +15,7 @@ struct Counting {
     len: u64,
     decoded_blocks: AtomicU64,
     fail_in: Option<SpanNo>,
+    budget: MemoryBudget,
 }
 
 fn byte(at: u64) -> u8 {
@@ -69,9 +70,11 @@ impl BlockSource for Counting {
             }
             self.decoded_blocks.fetch_add(1, Ordering::Relaxed);
             let info = self.block_at(u64::from(no) * u64::from(BLOCK_BYTES))?;
-            let bytes: Vec<u8> = (info.start..info.end()).map(byte).collect();
+            let mut bytes = self.budget.block(info.len);
+            let expected: Vec<u8> = (info.start..info.end()).map(byte).collect();
+            bytes.copy_from_slice(&expected);
             std::thread::yield_now();
-            if sink(info, bytes.into()).is_break() {
+            if sink(info, bytes.freeze()).is_break() {
                 return Ok(());
             }
         }
@@ -88,6 +91,7 @@ fn reader(
         len,
         decoded_blocks: AtomicU64::new(0),
         fail_in,
+        budget: MemoryBudget::new(total_budget),
     });
     let metrics = Arc::new(Metrics::default());
     let cache = BlockCache::new(&MemoryBudget::new(total_budget), Arc::clone(&metrics)).unwrap();
@@ -202,6 +206,7 @@ fn what_is_decoded_ahead_is_there_for_the_reader() {
         len: 4 * MIB,
         decoded_blocks: AtomicU64::new(0),
         fail_in: None,
+        budget: MemoryBudget::new(64 * MIB),
     });
     let metrics = Arc::new(Metrics::default());
     let cache = BlockCache::new(&MemoryBudget::new(64 * MIB), Arc::clone(&metrics)).unwrap();

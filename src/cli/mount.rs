@@ -6,23 +6,22 @@ use std::sync::Arc;
 
 use super::args::{self, Indexing, OwnerArg};
 use super::opening::{self, Opened, say_made};
-use super::{Failure, finish, text};
+use super::report::Reporter;
+use super::settle::settle;
+use super::{Failure, finish, served};
 use crate::budget::MemoryBudget;
 use crate::cache::{BlockCache, CachedReader, ImageId, Prefetcher};
 use crate::config::FuseTuning;
 use crate::fs::{FsOptions, ImageFs, Owner};
 use crate::fuse;
-use crate::index::{FileKind, Index};
+use crate::index::Index;
+use crate::inspect::CONTAINER_IDS;
 use crate::metrics::Metrics;
 use crate::source::BlockSource;
 use crate::store::{Archive, Image};
 use crate::sys::daemon::{self, Ready};
 use crate::sys::mount::{self, Mount, MountOptions, MountRequest};
 use crate::sys::signal::Signals;
-use crate::types::Ino;
-
-/// From here on, users are containers of the platform.
-const CONTAINER_UIDS: u32 = 30_000;
 
 /// A mount whose arguments were checked.
 struct Job {
@@ -93,7 +92,19 @@ fn serve(job: &Job, ready: Ready) -> Result<(), Failure> {
     // Ctrl-C ends indexing at once. From here on no thread may be started that
     // a signal could find and kill the process by.
     let signals = Signals::block()?;
-    let fs = assemble(job, &opened, &metrics)?;
+    let budget = MemoryBudget::new(job.memory_bytes);
+    let image = Image::open(&opened.archive, &opened.index, &budget, &metrics)?;
+    let index = image.index.clone();
+    let root = served::root(job.root.as_deref(), &index)?;
+    let owner = owner(job, &opened.archive, &index)?;
+    let devices = job.devices;
+    let options = FsOptions {
+        root,
+        owner,
+        devices,
+    };
+    let reporter = reporter(&opened, &index, &budget, &metrics);
+    let fs = assemble(image, options, &budget, &metrics)?;
     let request = MountRequest {
         source: job.archive.canonicalize()?.into_os_string(),
         target: job.mountpoint.clone(),
@@ -104,16 +115,19 @@ fn serve(job: &Job, ready: Ready) -> Result<(), Failure> {
         flags: job.options.clone(),
     };
     let (mounted, connection) = mount::mount(&request)?;
-    let report = {
-        let metrics = Arc::clone(&metrics);
-        Box::new(move || serde_json::to_vec(&metrics.snapshot()).unwrap_or_default())
-    };
+    let report = Box::new(move || serde_json::to_vec(&reporter.report()).unwrap_or_default());
     let session = fuse::serve(connection, Arc::new(fs), &job.tuning, metrics, report)?;
     if job.tuning.read_ahead_kib > 0
         && let Err(error) = mounted.set_read_ahead(job.tuning.read_ahead_kib)
     {
         tracing::info!(%error, "the kernel keeps its own read-ahead");
     }
+    settle(mounted.target(), &index, root).map_err(|e| {
+        format!(
+            "{}: the mount does not answer: {e}",
+            mounted.target().display()
+        )
+    })?;
     let mounted = Arc::new(mounted);
     let _watcher = signals.watch(ending(Arc::clone(&mounted)))?;
     ready.tell()?;
@@ -138,16 +152,31 @@ fn ending(mounted: Arc<Mount>) -> impl FnMut(i32) + Send {
     }
 }
 
+/// What tells `stats` how the mount is doing.
+fn reporter(
+    opened: &Opened,
+    index: &Index,
+    budget: &MemoryBudget,
+    metrics: &Arc<Metrics>,
+) -> Reporter {
+    Reporter::new(
+        Arc::clone(metrics),
+        budget.clone(),
+        (opened.archive.path(), opened.archive.metadata().len()),
+        index,
+        opened.index.sidecar.len(),
+    )
+}
+
 /// The image's filesystem, with everything below it.
-fn assemble(job: &Job, opened: &Opened, metrics: &Arc<Metrics>) -> Result<ImageFs, Failure> {
-    let budget = MemoryBudget::new(job.memory_bytes);
-    let Image { index, source } = Image::open(&opened.archive, &opened.index, &budget, metrics)?;
-    let options = FsOptions {
-        root: root(job, &index)?,
-        owner: owner(job, &opened.archive, &index)?,
-        devices: job.devices,
-    };
-    let cache = BlockCache::new(&budget, Arc::clone(metrics)).ok_or("no memory for a cache")?;
+fn assemble(
+    image: Image,
+    options: FsOptions,
+    budget: &MemoryBudget,
+    metrics: &Arc<Metrics>,
+) -> Result<ImageFs, Failure> {
+    let Image { index, source } = image;
+    let cache = BlockCache::new(budget, Arc::clone(metrics)).ok_or("no memory for a cache")?;
     let source: Arc<dyn BlockSource> = source;
     let prefetcher = Prefetcher::start()?;
     let reader = CachedReader::new(
@@ -158,31 +187,6 @@ fn assemble(job: &Job, opened: &Opened, metrics: &Arc<Metrics>) -> Result<ImageF
         Arc::clone(metrics),
     );
     Ok(ImageFs::new(index, reader, options, Arc::clone(metrics))?)
-}
-
-/// The directory that becomes the root; says so if it is not the top.
-fn root(job: &Job, index: &Index) -> Result<Ino, Failure> {
-    use std::os::unix::ffi::OsStrExt;
-    let Some(path) = &job.root else {
-        let root = index.summary().root.unwrap_or(Ino::ROOT);
-        if root != Ino::ROOT
-            && let Some(top) = index.dirents(Ino::ROOT, 0)?.next()
-        {
-            let name = text::printable(top?.name).into_owned();
-            eprintln!(
-                "distrofs: the root is the directory {name:?} of the archive (--root / overrides)"
-            );
-        }
-        return Ok(root);
-    };
-    let shown = text::printable(path.as_bytes());
-    let root = index
-        .resolve(Ino::ROOT, path.as_bytes(), true)
-        .map_err(|e| format!("--root {shown}: {e}"))?;
-    match index.inode(root)?.kind {
-        FileKind::Directory => Ok(root),
-        kind => Err(format!("--root {shown}: is a {}, not a directory", text::kind(kind)).into()),
-    }
 }
 
 /// Who owns the files: as asked, or whoever owns the archive.
@@ -199,10 +203,10 @@ fn owner(job: &Job, archive: &Archive, index: &Index) -> Result<Owner, Failure> 
         }
         Some(OwnerArg::Keep) => {
             let max = index.summary().max_owner;
-            if max >= CONTAINER_UIDS && !job.keep_container_owners {
+            if max >= CONTAINER_IDS && !job.keep_container_owners {
                 return Err(format!(
                     "--owner keep: the archive has files of user or group {max}, and containers \
-                     run as users from {CONTAINER_UIDS} on: add --i-know if that is meant"
+                     run as users from {CONTAINER_IDS} on: add --i-know if that is meant"
                 )
                 .into());
             }

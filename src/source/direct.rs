@@ -10,11 +10,12 @@ use std::sync::{Arc, Mutex};
 
 use super::tables::damaged;
 use super::{BlockInfo, BlockSource, ReadAt, SourceError};
+use crate::budget::Block;
 
 /// [`ReadAt`] over blocks.
 pub struct DirectReader {
     source: Arc<dyn BlockSource>,
-    last: Mutex<Option<(BlockInfo, Arc<[u8]>)>>,
+    last: Mutex<Option<(BlockInfo, Block)>>,
 }
 
 impl std::fmt::Debug for DirectReader {

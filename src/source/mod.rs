@@ -7,8 +7,8 @@
 
 use std::io;
 use std::ops::{ControlFlow, Range};
-use std::sync::Arc;
 
+use crate::budget::Block;
 use crate::types::{BlockNo, SpanNo};
 
 mod direct;
@@ -105,7 +105,7 @@ pub trait BlockSource: Send + Sync {
 }
 
 /// What receives produced blocks; breaks when it has enough.
-pub type BlockSink<'a> = dyn FnMut(BlockInfo, Arc<[u8]>) -> ControlFlow<()> + 'a;
+pub type BlockSink<'a> = dyn FnMut(BlockInfo, Block) -> ControlFlow<()> + 'a;
 
 /// Why bytes could not be had.
 #[derive(Debug, thiserror::Error)]

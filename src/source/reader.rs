@@ -5,7 +5,6 @@
 //! out in. Nothing is locked while decoding or reading, so any number of
 //! threads may produce at the same time.
 
-use std::iter::repeat_n;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -23,6 +22,7 @@ pub struct StreamSource {
     tables: Tables,
     pool: Pool,
     windows: WindowRestorer,
+    budget: MemoryBudget,
     metrics: Arc<Metrics>,
 }
 
@@ -58,12 +58,13 @@ impl StreamSource {
                 wanted,
             });
         }
-        let (pool, windows) = (Pool::new(budget)?, WindowRestorer::default());
+        let (pool, windows) = (Pool::new(budget.clone())?, WindowRestorer::default());
         Ok(Self {
             archive,
             tables,
             pool,
             windows,
+            budget,
             metrics,
         })
     }
@@ -76,6 +77,13 @@ impl StreamSource {
     /// gzip members, 0 for a plain archive.
     pub fn members(&self) -> u64 {
         self.tables.members()
+    }
+
+    /// The block with this number.
+    pub fn block(&self, no: BlockNo) -> Result<BlockInfo, SourceError> {
+        let block = self.tables.span_of(no)?.block(no)?;
+        self.tables.intact()?;
+        Ok(block)
     }
 
     /// Reads blocks of an uncompressed archive, which can start anywhere.
@@ -148,16 +156,14 @@ impl StreamSource {
     ) -> Result<(), SourceError> {
         for no in first.0..span.end_block {
             let block = span.block(BlockNo(no))?;
-            let mut bytes: Arc<[u8]> = repeat_n(0, block.len as usize).collect();
-            // Nobody else has it yet.
-            let out = Arc::get_mut(&mut bytes).ok_or(damaged("a block in use"))?;
-            fill(&block, out)?;
+            let mut bytes = self.budget.block(block.len);
+            fill(&block, &mut bytes)?;
             self.metrics
                 .counters
                 .decoded_bytes
                 .add(u64::from(block.len));
-            self.verify(&block, out)?;
-            if sink(block, bytes).is_break() {
+            self.verify(&block, &bytes)?;
+            if sink(block, bytes.freeze()).is_break() {
                 break;
             }
         }

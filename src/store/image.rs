@@ -52,6 +52,15 @@ pub struct OpenedIndex {
     pub made: Option<(Reason, IngestReport)>,
 }
 
+impl OpenedIndex {
+    /// Whether it was made with zeros ignored; tables that cannot say are
+    /// refused when they are opened.
+    fn ignored_zeros(&self) -> Option<bool> {
+        let index = Index::open(self.sidecar.region(), &|id| self.sidecar.section(id));
+        index.ok().map(|index| index.ignored_zeros())
+    }
+}
+
 /// An archive ready to be served.
 #[derive(Debug)]
 pub struct Image {
@@ -72,31 +81,18 @@ impl Archive {
         metrics: &Arc<Metrics>,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<OpenedIndex, StoreError> {
-        let candidates = place.map_or_else(|| places(self.path()), |p| vec![p.to_owned()]);
         if let Some(named) = place {
             refuse_foreign(named)?;
         }
-        let mut reason = if force {
+        let reason = if force {
             Reason::Forced
         } else {
-            Reason::Missing
-        };
-        for candidate in candidates.iter().filter(|_| !force) {
-            match self.existing(candidate)? {
-                Ok(sidecar) if ignored_zeros(&sidecar) == Some(!options.ignore_zeros) => {
-                    reason = Reason::Zeros;
-                }
-                Ok(sidecar) => {
-                    return Ok(OpenedIndex {
-                        place: candidate.clone(),
-                        sidecar,
-                        made: None,
-                    });
-                }
-                Err(Reason::Missing) => {}
-                Err(why) => reason = why,
+            match self.existing_index(place)? {
+                Ok(found) if found.ignored_zeros() == Some(!options.ignore_zeros) => Reason::Zeros,
+                Ok(found) => return Ok(found),
+                Err((_, why)) => why,
             }
-        }
+        };
         let place = place.map_or_else(|| default_place(self.path()), Path::to_owned);
         let report = ingest(self, &place, options, metrics, progress)?;
         let sidecar = Sidecar::open(&place)?;
@@ -105,6 +101,31 @@ impl Archive {
             sidecar,
             made: Some((reason, report)),
         })
+    }
+
+    /// The index of this archive that is there, at `place` or in the default
+    /// places, or why there is none that can be used. Nothing is made.
+    pub fn existing_index(
+        &self,
+        place: Option<&Path>,
+    ) -> Result<Result<OpenedIndex, (PathBuf, Reason)>, StoreError> {
+        let candidates = place.map_or_else(|| places(self.path()), |p| vec![p.to_owned()]);
+        let mut unusable = None;
+        for place in candidates {
+            match self.existing(&place)? {
+                Ok(sidecar) => {
+                    return Ok(Ok(OpenedIndex {
+                        place,
+                        sidecar,
+                        made: None,
+                    }));
+                }
+                Err(Reason::Missing) => {}
+                Err(why) => unusable = Some((place, why)),
+            }
+        }
+        let missing = || (default_place(self.path()), Reason::Missing);
+        Ok(Err(unusable.unwrap_or_else(missing)))
     }
 
     /// The index at `place`, or why it cannot be used.
@@ -124,25 +145,19 @@ impl Archive {
         if !identity.same_size(self.metadata()) {
             return Ok(Err(Reason::Stale));
         }
-        let sha256 = digest::whole(self.file(), self.metadata().len()).map_err(|cause| {
-            StoreError::Archive {
-                path: self.path().to_owned(),
-                cause,
-            }
-        })?;
+        let sha256 =
+            digest::whole(self.file(), self.metadata().len(), &|_| {}).map_err(|cause| {
+                StoreError::Archive {
+                    path: self.path().to_owned(),
+                    cause,
+                }
+            })?;
         Ok(if sha256 == identity.sha256 {
             Ok(sidecar)
         } else {
             Err(Reason::Stale)
         })
     }
-}
-
-/// Whether an index was made with zeros ignored; tables that cannot say are
-/// refused when they are opened.
-fn ignored_zeros(sidecar: &Sidecar) -> Option<bool> {
-    let index = Index::open(sidecar.region(), &|id| sidecar.section(id));
-    index.ok().map(|index| index.ignored_zeros())
 }
 
 /// A place that the user named may hold something of theirs: a typing error

@@ -38,17 +38,3 @@ pub fn tune() {
         tracing::debug!(%cause, "cannot disable transparent huge pages");
     }
 }
-
-#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
-mod tests {
-    /// A chunk with a mapping of its own starts 16 bytes into a page; one from
-    /// an arena would not.
-    #[test]
-    fn freeing_a_large_buffer_does_not_move_the_next_into_an_arena() {
-        super::tune();
-        for _ in 0..3 {
-            let large = vec![0_u8; 16 * 1024 * 1024];
-            assert_eq!(large.as_ptr().addr() % 4096, 16);
-        }
-    }
-}

@@ -3,8 +3,13 @@
 //! Guarantees: the sum of all live reservations never exceeds the total; a
 //! reservation returns its bytes when it is dropped. Lock-free.
 
+mod block;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use block::FreeBlocks;
+pub use block::{Block, BlockMut};
 
 /// What a reservation is for; each kind is accounted by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,15 +55,24 @@ pub struct MemoryBudget(Arc<Inner>);
 struct Inner {
     total_bytes: u64,
     used_bytes: [AtomicU64; 3],
+    free_blocks: Arc<FreeBlocks>,
 }
 
 impl MemoryBudget {
     /// A budget of `total_bytes` for everything.
     pub fn new(total_bytes: u64) -> Self {
+        let blocks = total_bytes / 64 * Kind::Blocks.share_64ths();
         Self(Arc::new(Inner {
             total_bytes,
             used_bytes: Default::default(),
+            free_blocks: Arc::new(FreeBlocks::new(blocks)),
         }))
+    }
+
+    /// Memory for a block of `len` bytes. Whoever keeps blocks reserves for
+    /// them; those on their way to somebody are few and not reserved.
+    pub fn block(&self, len: u32) -> BlockMut {
+        self.0.free_blocks.take(len)
     }
 
     /// The total that was promised.
