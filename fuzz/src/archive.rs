@@ -198,11 +198,13 @@ pub fn image(seed: u64) -> Vec<u8> {
             ("SCHILY.xattr.user.name", b"value\0with\nbytes"),
             (
                 "SCHILY.xattr.security.capability",
-                &[1, 0, 0, 2, 0, 0x20, 0, 0],
+                &[
+                    1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                ],
             ),
         ],
     );
-    tar = tar.file("etc/with-attributes", "attributed");
+    tar = tar.file("with-attributes", "attributed");
     let long = vec![b'n'; 200];
     tar = tar.long(b'L', &long).file("short", &noise[..5000]);
     tar = tar

@@ -6,7 +6,8 @@
 //! next one runs, and the input that is running is in the file `current`, for
 //! what ends the process.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -59,6 +60,12 @@ pub fn fuzz(
     feedback: &mut Feedback<'_>,
 ) -> std::io::Result<Report> {
     fs::create_dir_all(&places.findings)?;
+    let current = places.findings.join(format!("{}-current", target.name));
+    let current = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(current)?;
     let mut random = Random::new(seed);
     let mut inputs = (target.seeds)();
     let seeds = inputs.len();
@@ -67,7 +74,7 @@ pub fn fuzz(
     }
     let mut report = Report::default();
     for input in inputs.clone() {
-        run(target, &input, places, &mut report)?;
+        run(target, &input, (places, &current), &mut report)?;
         feedback();
     }
     let until = Instant::now() + time;
@@ -82,7 +89,7 @@ pub fn fuzz(
         let other = &inputs[random.below(inputs.len())];
         mutate(&mut input, other, target.format, &mut random);
         input.truncate(INPUT_MAX);
-        run(target, &input, places, &mut report)?;
+        run(target, &input, (places, &current), &mut report)?;
         match feedback() {
             Some(true) if inputs.len() < KEPT_MAX => {
                 if let Some(corpus) = &places.corpus {
@@ -105,9 +112,15 @@ pub fn fuzz(
 }
 
 /// Runs one input, and writes it down if it fails.
-fn run(target: &Target, input: &[u8], places: &Places, report: &mut Report) -> std::io::Result<()> {
-    let current = places.findings.join(format!("{}-current", target.name));
-    fs::write(&current, input)?;
+fn run(
+    target: &Target,
+    input: &[u8],
+    (places, current): (&Places, &File),
+    report: &mut Report,
+) -> std::io::Result<()> {
+    // Not made anew: what was truncated to nothing is written out at once.
+    current.write_all_at(input, 0)?;
+    current.set_len(input.len().max(1) as u64)?;
     report.runs += 1;
     if let Err(what) = once(target, input) {
         let path = places
