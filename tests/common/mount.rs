@@ -90,7 +90,7 @@ impl Mount {
     /// Unmounts as `umount` does and asserts that the daemon ends.
     #[track_caller]
     pub(crate) fn end(self) {
-        unmount(self.path(), UnmountFlags::empty()).expect("unmount");
+        unmount_unused(self.path());
         self.guard.assert_gone();
     }
 
@@ -99,6 +99,18 @@ impl Mount {
     pub(crate) fn assert_ends(self) {
         self.guard.assert_gone();
     }
+}
+
+/// Unmounts what nobody uses. A program that another test is just starting has
+/// this process's open files for a moment more.
+#[track_caller]
+pub(crate) fn unmount_unused(point: &Path) {
+    let mut ended = Ok(());
+    eventually(END_LIMIT, || {
+        ended = unmount(point, UnmountFlags::empty());
+        ended != Err(rustix::io::Errno::BUSY)
+    });
+    ended.unwrap_or_else(|e| panic!("unmount {}: {e}", point.display()));
 }
 
 /// The counters of the daemon that serves `point`.
