@@ -644,9 +644,12 @@ fn hard_links_to_what_comes_later() {
     }
 }
 
+/// Adds members with the name `n` in a directory.
+type Make = fn(Raw, &str) -> Raw;
+
 /// What one name can be, as an archive says it; all lie beside a file `t` and a
 /// directory `e`.
-const KINDS: [(&str, fn(Raw, &str) -> Raw); 15] = [
+const KINDS: [(&str, Make); 15] = [
     ("file", |raw, at| raw.file(format!("{at}/n"), "file")),
     ("empty", |raw, at| raw.file(format!("{at}/n"), "")),
     ("sparse", |raw, at| {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Subject;
 use crate::index::Index;
-use crate::index::build::{BuildOptions, Builder, HeapArenas, Limits, SectionSink};
+use crate::index::build::{BuildOptions, Builder, HeapArenas, SectionSink};
 use crate::source::{ReadAt, SourceError};
 use crate::types::Ino;
 
@@ -106,10 +106,7 @@ pub(super) fn subject(nodes: &[Node<'_>]) -> Subject {
     let mut stream = Vec::new();
     nodes.iter().for_each(|node| node.write(&mut stream));
     stream.resize(stream.len() + 1024, 0);
-    let options = BuildOptions {
-        hash_key: [7; 16],
-        limits: Limits::default(),
-    };
+    let options = BuildOptions::new([7; 16]);
     let mut builder = Builder::new(options, &mut HeapArenas).unwrap();
     let flow = builder.push(0, &stream).unwrap();
     assert!(matches!(
