@@ -10,6 +10,9 @@ use super::random::Random;
 
 /// The most that is read of one file; of a larger one pieces here and there.
 const READ_MAX: u64 = 4 << 20;
+/// The most that is read of all files; of those behind only the first bytes.
+const READ_ALL_MAX: usize = 32 << 20;
+const READ_BEHIND_MAX: u64 = 4096;
 /// The most names that any image of these tests has.
 const NAMES_MAX: usize = 100_000;
 /// And the most bytes of all their paths: a cycle of directories is endless.
@@ -39,9 +42,14 @@ pub type Seen = BTreeMap<Vec<u8>, Node>;
 pub fn see(fs: &ImageFs) -> Result<Seen, String> {
     let mut seen = Seen::new();
     let mut pending = vec![(Vec::new(), 1, 1)];
-    let mut paths = 0;
+    let (mut paths, mut read) = (0, 0);
     while let Some((path, parent, ino)) = pending.pop() {
-        let node = node(fs, parent, ino).map_err(|e| format!("{}: {e}", shown(&path)))?;
+        let most = if read < READ_ALL_MAX {
+            READ_MAX
+        } else {
+            READ_BEHIND_MAX
+        };
+        let node = node(fs, parent, ino, most).map_err(|e| format!("{}: {e}", shown(&path)))?;
         for (name, attr) in &node.names {
             if name != b"." && name != b".." {
                 let mut below = path.clone();
@@ -51,6 +59,7 @@ pub fn see(fs: &ImageFs) -> Result<Seen, String> {
                 pending.push((below, ino, attr.ino));
             }
         }
+        read += node.content.len();
         seen.insert(path, node);
         if seen.len() + pending.len() > NAMES_MAX || paths > PATHS_MAX {
             return Err("a tree without an end".to_owned());
@@ -59,7 +68,7 @@ pub fn see(fs: &ImageFs) -> Result<Seen, String> {
     Ok(seen)
 }
 
-fn node(fs: &ImageFs, parent: u64, ino: u64) -> Result<Node, FsError> {
+fn node(fs: &ImageFs, parent: u64, ino: u64, most: u64) -> Result<Node, FsError> {
     let attr = fs.getattr(ino)?;
     let is = |kind| attr.kind == kind;
     Ok(Node {
@@ -74,7 +83,7 @@ fn node(fs: &ImageFs, parent: u64, ino: u64) -> Result<Node, FsError> {
             false => Vec::new(),
         },
         content: match is(FileKind::Regular) {
-            true => content(fs, ino, attr.size.min(READ_MAX), 100_000)?,
+            true => content(fs, ino, attr.size.min(most), 100_000)?,
             false => Vec::new(),
         },
     })
