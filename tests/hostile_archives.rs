@@ -805,7 +805,7 @@ fn assert_reads(archive: &Path, name: &str, size: u64, reads: usize, byte: &dyn 
     let file = File::open(mount.path().join(name)).expect("open");
     assert_eq!(file.metadata().expect("stat").size(), size);
     let mut random = Random::new(size);
-    let random = (0..reads).map(|_| random.next() % size);
+    let random = (0..reads).map(|_| random.number() % size);
     let places = [0, size / 2, size - 5000].into_iter().chain(random);
     let mut piece = vec![0; 10_000];
     for at in places {

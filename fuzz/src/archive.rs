@@ -256,7 +256,7 @@ impl Packing {
             Packing::Independent => flushed(stream, 20_000, FlushCompress::Full),
             Packing::Bgzip => {
                 let pieces = stream.chunks(0xff00).chain([&[][..]]);
-                pieces.flat_map(|piece| with_extra(piece)).collect()
+                pieces.flat_map(with_extra).collect()
             }
             Packing::Members => {
                 let (a, b) = (stream.len() / 3, stream.len() / 2);

@@ -80,7 +80,7 @@ fn change(bytes: &mut Vec<u8>, other: &[u8], random: &mut Random) {
 /// A little-endian number of any width, at or near an edge.
 fn number(bytes: &mut [u8], at: usize, random: &mut Random) {
     let width = *random.pick(&[1, 2, 4, 8]);
-    let near = random.next() % 3;
+    let near = random.number() % 3;
     let value = random.pick(&EDGES).wrapping_add(near).wrapping_sub(1);
     for (byte, new) in bytes.iter_mut().skip(at).zip(&value.to_le_bytes()[..width]) {
         *byte = *new;
@@ -90,9 +90,9 @@ fn number(bytes: &mut [u8], at: usize, random: &mut Random) {
 /// Digits, as in the numbers of tar headers and PAX records.
 fn digits(bytes: &mut [u8], at: usize, random: &mut Random) {
     let text = match random.below(4) {
-        0 => format!("{:o}", random.next() >> random.below(64)),
-        1 => format!("{}", random.next() >> random.below(64)),
-        2 => format!("-{}.{}", random.next() % 1000, random.next()),
+        0 => format!("{:o}", random.number() >> random.below(64)),
+        1 => format!("{}", random.number() >> random.below(64)),
+        2 => format!("-{}.{}", random.number() % 1000, random.number()),
         _ => "7".repeat(random.below(24)),
     };
     for (byte, new) in bytes.iter_mut().skip(at).zip(text.as_bytes()) {

@@ -28,12 +28,15 @@ pub struct Node {
     /// Where a symbolic link leads.
     pub target: Option<Vec<u8>>,
     /// Extended attributes.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Xattrs,
     /// Names in a directory, in order, with the dots.
     pub names: Vec<(Vec<u8>, Attr)>,
     /// The bytes of a file.
     pub content: Vec<u8>,
 }
+
+/// Names and values.
+pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// A whole tree, by path; the root is the empty one.
 pub type Seen = BTreeMap<Vec<u8>, Node>;
@@ -101,7 +104,7 @@ fn names(fs: &ImageFs, ino: u64) -> Result<Vec<(Vec<u8>, Attr)>, FsError> {
     Ok(names)
 }
 
-fn xattrs(fs: &ImageFs, ino: u64) -> Result<Vec<(Vec<u8>, Vec<u8>)>, FsError> {
+fn xattrs(fs: &ImageFs, ino: u64) -> Result<Xattrs, FsError> {
     let XattrAnswer::Data(list) = fs.listxattr(ino, 1 << 16)? else {
         return Ok(Vec::new());
     };
@@ -175,7 +178,7 @@ pub fn compare(fs: &ImageFs, original: &Seen, random: &mut Random) -> Result<Tal
         match node.attr.kind {
             FileKind::Directory => {
                 tally.take(path, "listing", names(fs, ino), &node.names)?;
-                let absent = format!("absent {}", random.next());
+                let absent = format!("absent {}", random.number());
                 tally.take(path, "lookup", fs.lookup(ino, absent.as_bytes()), &None)?;
                 let above = fs.lookup(ino, b"..").map(|attr| attr.map(|a| a.ino));
                 tally.take(path, "..", above, &Some(node.parent))?;

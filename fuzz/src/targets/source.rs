@@ -61,7 +61,7 @@ pub(super) fn run(input: &[u8]) {
         } else {
             len
         };
-        let at = random.next() % near.min(len).max(1);
+        let at = random.number() % near.min(len).max(1);
         let mut found = vec![0xa5; random.below(40_000)];
         if reader.read_exact_at(at, &mut found).is_ok() && !found.is_empty() {
             let from = usize::try_from(at).unwrap_or(usize::MAX);
