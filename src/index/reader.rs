@@ -80,10 +80,15 @@ impl Index {
     /// The inode that `name` names in `dir`.
     pub fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Option<Ino>, IndexError> {
         let dir = self.directory(dir)?;
-        let hashes = self.tables.hashes().run(dir.first.get(), dir.count.get())?;
+        let hashes = self.tables.hashes();
+        let hashes = hashes.part(dir.first.get(), dir.count.get())?;
         let hash = name_hash(&self.tables.hash_key, name);
-        let from = hashes.partition_point(|h| h.hash.get() < hash);
-        for found in hashes[from..].iter().take_while(|h| h.hash.get() == hash) {
+        let from = hashes.partition_point(|h| h.hash.get() < hash)?;
+        for at in from..u64::from(dir.count.get()) {
+            let found = hashes.get(at)?;
+            if found.hash.get() != hash {
+                break;
+            }
             let number = found.dirent.get();
             if number.wrapping_sub(dir.first.get()) >= dir.count.get() {
                 return Err(corrupt("hash of dirent", number));
@@ -110,10 +115,9 @@ impl Index {
     ) -> Result<impl Iterator<Item = Result<Dirent<'_>, IndexError>>, IndexError> {
         let dir = self.directory(dir)?;
         let first = dir.first.get();
-        let all = self.tables.dirents().run(first, dir.count.get())?;
-        let skip = usize::try_from(position).unwrap_or(usize::MAX);
-        let rest = all.get(skip..).unwrap_or_default();
-        Ok((position..).zip(rest).map(move |(position, dirent)| {
+        let all = self.tables.dirents().part(first, dir.count.get())?;
+        Ok((position..dir.count.get()).map(move |position| {
+            let dirent = all.get(position.into())?;
             Ok(Dirent {
                 position,
                 name: self.tables.name(dirent.name.get())?,
@@ -186,8 +190,8 @@ impl Index {
         ino: Ino,
     ) -> Result<impl Iterator<Item = Result<Xattr<'_>, IndexError>>, IndexError> {
         let record = self.record(ino)?;
-        let set = record.has_xattrs().then_some(record.xattrs.get());
-        let set = set.map(|offset| XattrSet::at(self.tables.xattr_bytes(), offset));
+        let offset = record.has_xattrs().then_some(record.xattrs.get());
+        let set = offset.map(|offset| self.xattr_set(offset));
         Ok(set.transpose()?.into_iter().flatten())
     }
 
@@ -198,14 +202,44 @@ impl Index {
         self.tables.flags & META_IGNORED_ZEROS != 0
     }
 
+    /// The set at an offset of XATTRS, of which nothing is given out that the
+    /// region does not vouch for.
+    fn xattr_set(
+        &self,
+        offset: u32,
+    ) -> Result<impl Iterator<Item = Result<Xattr<'_>, IndexError>>, IndexError> {
+        let area = self.tables.xattr_bytes();
+        let damaged = corrupt("attribute set", offset);
+        let start = usize::try_from(offset).map_err(|_| damaged.clone())?;
+        let mut set = XattrSet::at(area, offset)?;
+        let place = |set: &XattrSet<'_>| area.len() - set.rest().len();
+        // How many attributes there are.
+        if !self.tables.vouch_xattrs(start..place(&set)) {
+            return Err(damaged);
+        }
+        Ok(std::iter::from_fn(move || {
+            let from = place(&set);
+            let next = set.next()?;
+            if self.tables.vouch_xattrs(from..place(&set)) {
+                return Some(next);
+            }
+            set.left = 0;
+            Some(Err(damaged.clone()))
+        }))
+    }
+
     /// What the whole image holds.
     pub fn summary(&self) -> Summary {
         self.tables.summary
     }
 
     fn record(&self, ino: Ino) -> Result<&InodeRecord, IndexError> {
-        let found = self.tables.inodes().get(ino.record().into());
-        found.map_err(|_| IndexError::NoInode(ino.number()))
+        let inodes = self.tables.inodes();
+        if inodes.has(ino.record()) {
+            inodes.get(ino.record().into())
+        } else {
+            Err(IndexError::NoInode(ino.number()))
+        }
     }
 
     fn record_of(
@@ -229,7 +263,7 @@ impl Index {
     /// An inode number found in record `by`, if there is such an inode.
     fn linked(&self, number: u32, by: u32) -> Result<Ino, IndexError> {
         Ino::new(number.into())
-            .filter(|ino| self.record(*ino).is_ok())
+            .filter(|ino| self.tables.inodes().has(ino.record()))
             .ok_or(corrupt("inode named by record", by))
     }
 }
