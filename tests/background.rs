@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
@@ -41,12 +43,7 @@ fn case(work: impl FnOnce(Ready) -> u8) {
 /// Says where it is, before and after it got ready.
 fn work_that_gets_ready(ready: Ready) -> u8 {
     let path = std::env::args().nth(2).unwrap();
-    let session = || {
-        rustix::process::getsid(None)
-            .unwrap()
-            .as_raw_nonzero()
-            .get()
-    };
+    let session = || common::program::session("self");
     let before = session();
     println!("before");
     ready.tell().unwrap();

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::archive::{Packing, tar};
 use common::mount::{Mount, MountPoint};
-use common::program::{binary, distrofs, eventually, run, wait};
+use common::program::{binary, distrofs, eventually, run, session, wait};
 use rustix::mount::{MountFlags, mount_bind, mount_remount};
 use rustix::process::{Signal, kill_process};
 
@@ -104,21 +104,9 @@ fn the_daemon_lets_go_of_everything_of_its_starter() {
             "descriptor {fd}"
         );
     }
-    let stat = fs::read_to_string(proc.join("stat")).expect("its state");
-    let after_name = stat.rsplit(')').next().expect("fields");
-    let session: u32 = after_name
-        .split_whitespace()
-        .nth(3)
-        .expect("a session")
-        .parse()
-        .expect("a number");
-    let own = rustix::process::getsid(None)
-        .expect("our session")
-        .as_raw_nonzero()
-        .get();
     assert_ne!(
-        i64::from(session),
-        i64::from(own),
+        session(mount.daemon().as_raw_nonzero()),
+        session("self"),
         "still in the session of its starter"
     );
     mount.end();

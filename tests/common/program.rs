@@ -1,6 +1,7 @@
 //! Runs programs to their end, with a limit on how long that may take.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::PathBuf;
@@ -19,6 +20,21 @@ pub(crate) fn binary() -> PathBuf {
     );
     path.canonicalize()
         .unwrap_or_else(|e| panic!("no binary at {}: {e}", path.display()))
+}
+
+/// The session of a process (`self` for this one): 0 where its leader is outside
+/// of this process's pid namespace, as in a container that was started by
+/// somebody else. Rust's wrappers of getsid(2) take that for impossible.
+pub(crate) fn session(process: impl Display) -> i32 {
+    let path = format!("/proc/{process}/stat");
+    let stat = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {path}: {e}"));
+    // The second field is the name, in parentheses, and may hold anything.
+    let after_name = stat.rsplit(')').next().expect("fields behind the name");
+    after_name
+        .split_whitespace()
+        .nth(3)
+        .and_then(|field| field.parse().ok())
+        .unwrap_or_else(|| panic!("no session in {stat:?}"))
 }
 
 /// How a program ended and what it said.
