@@ -221,7 +221,7 @@ fn kind() -> impl Strategy<Value = Kind> {
 
 fn node() -> impl Strategy<Value = Node> {
     let owner = || prop_oneof![Just(0), 0..70_000_u32, any::<u32>()];
-    let secs = prop_oneof![Just(0), 0..1 << 31_i64, -(1 << 31)..1 << 34_i64];
+    let secs = prop_oneof![Just(0), 0..1_i64 << 31, -(1_i64 << 31)..1_i64 << 34];
     let value = prop::collection::vec(any::<u8>(), 0..100);
     let xattrs = prop::collection::vec(("user\\.[a-z=%.]{1,10}", value), 0..3);
     let some_xattrs = prop_oneof![3 => Just(Vec::new()), 1 => xattrs];

@@ -128,6 +128,8 @@ pub fn ingest(archive: &[u8], span_bytes: u64) -> Result<Ingested, String> {
     let options = BuildOptions {
         hash_key: HASH_KEY,
         limits: Limits::default(),
+        ignore_zeros: false,
+        archive_bytes: Some(archive.len() as u64),
     };
     let mut builder = Builder::new(options, &mut HeapArenas).map_err(|e| e.to_string())?;
     let (scanned, mut sections, stream) = scan_with(archive, span_bytes, &mut |at, bytes| {

@@ -216,6 +216,7 @@ pub fn sidecar_of(archive: &[u8], dir: &Path) -> Result<Vec<u8>, String> {
     std::fs::write(&path, archive).map_err(|e| e.to_string())?;
     let options = IngestOptions {
         span_bytes: SPAN_BYTES,
+        ignore_zeros: false,
     };
     let opened = Archive::open(&path).map_err(|e| e.to_string())?;
     let metrics = Arc::new(Metrics::default());

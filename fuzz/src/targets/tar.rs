@@ -127,6 +127,8 @@ fn build(stream: &[u8], cut: usize) -> Result<Sections, String> {
     let options = BuildOptions {
         hash_key: [7; 16],
         limits: Limits::default(),
+        ignore_zeros: cut.is_multiple_of(2),
+        archive_bytes: None,
     };
     let mut builder = Builder::new(options, &mut HeapArenas).map_err(|e| e.to_string())?;
     let mut at = 0;
