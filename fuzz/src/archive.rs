@@ -61,7 +61,9 @@ impl Head {
         } else {
             // Base 256, as GNU tar writes what octal digits cannot hold.
             put(124, 4, &[0x80, 0, 0, 0]);
-            put(128, 8, &self.size.to_be_bytes());
+            let mut size = self.size.to_le_bytes();
+            size.reverse();
+            put(128, 8, &size);
         }
         put(136, 12, b"14000000000\0");
         put(156, 1, &[self.typeflag]);
