@@ -679,10 +679,11 @@ fn sixteen_gib_of_zeros_are_served_in_bounded_memory() {
         ..Head::new(b'0', "zeros")
     };
     let zeros = gzip(&vec![0; usize::try_from(MEMBER - MARK).expect("64 MiB")], 9);
+    let mark = usize::try_from(MARK).expect("a piece");
     let mut write = |bytes: &[u8]| archive.write_all(bytes).expect("write the archive");
     write(&gzip(&head.block(), 9));
     for member in 0..MEMBERS {
-        write(&gzip(&[bomb_byte(member * MEMBER); MARK as usize], 9));
+        write(&gzip(&[bomb_byte(member * MEMBER); mark], 9));
         write(&zeros);
     }
     write(&gzip(&[0; 2 * BLOCK], 9));
@@ -691,8 +692,7 @@ fn sixteen_gib_of_zeros_are_served_in_bounded_memory() {
     assert_reads(&place.path(), "zeros", MEMBERS * MEMBER, 300, &bomb_byte);
 }
 
-/// One deflate block cannot be entered in the middle: slow, and said so, but
-/// right and in bounded memory.
+/// One deflate block, which checkpoints have to enter in the middle.
 #[test]
 fn one_deflate_block_of_a_gib_is_served_in_bounded_memory() {
     const SIZE: u64 = 1 << 30;
@@ -772,7 +772,7 @@ impl FixedBlock {
     /// Zeros, behind a zero: copies of 258 from distance 1.
     fn run(&mut self, len: u64) {
         const COPY: u64 = 258;
-        const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+        static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
         for _ in 0..len / COPY {
             self.code(0b1100_0101, 8);
             self.code(0, 5);
