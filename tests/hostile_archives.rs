@@ -683,7 +683,7 @@ fn sixteen_gib_of_zeros_are_served_in_bounded_memory() {
     let mut write = |bytes: &[u8]| archive.write_all(bytes).expect("write the archive");
     write(&gzip(&head.block(), 9));
     for member in 0..MEMBERS {
-        write(&gzip(&[bomb_byte(member * MEMBER); mark], 9));
+        write(&gzip(&vec![bomb_byte(member * MEMBER); mark], 9));
         write(&zeros);
     }
     write(&gzip(&[0; 2 * BLOCK], 9));
