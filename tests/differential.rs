@@ -47,6 +47,10 @@ enum Times {
 
 const OCTAL_OWNER: u32 = 0o7_777_777;
 
+/// Of owners and devices: libarchive leaves a digit for a space behind it, and
+/// leaves out what does not fit.
+const BSD_OCTAL_MAX: u32 = 0o777_777;
+
 const PLAIN: Dialect = Dialect {
     writer: Writer::GnuTar(&["--format=v7"]),
     path_bytes_max: 98,
@@ -94,9 +98,13 @@ const DIALECTS: [Dialect; 16] = [
     ))),
     Dialect {
         has_special: false,
+        owner_max: BSD_OCTAL_MAX,
         ..bsd(PLAIN, &["--format=v7tar"])
     },
-    bsd(PLAIN, &["--format=ustar"]),
+    Dialect {
+        owner_max: BSD_OCTAL_MAX,
+        ..bsd(PLAIN, &["--format=ustar"])
+    },
     Dialect {
         times: Times::Octal,
         owner_max: OCTAL_OWNER,
@@ -317,7 +325,11 @@ impl Maker<'_> {
                     true => FileType::BlockDevice,
                     false => FileType::CharacterDevice,
                 };
-                special(&at, kind, rustix::fs::makedev(*major, *minor));
+                let minor = match self.dialect.writer {
+                    Writer::BsdTar(_) => minor & BSD_OCTAL_MAX,
+                    _ => *minor,
+                };
+                special(&at, kind, rustix::fs::makedev(*major, minor));
             }
         }
         true
@@ -331,11 +343,10 @@ impl Maker<'_> {
             fs::set_permissions(&at, Permissions::from_mode(node.mode)).expect("change the mode");
         }
         let is_plain = matches!(node.kind, Kind::Directory | Kind::File { .. });
-        for (name, value) in node
-            .xattrs
-            .iter()
-            .filter(|_| is_plain && dialect.has_xattrs)
-        {
+        // What bsdtar writes in the way of star ends at the first `=`.
+        let splits = |name: &str| matches!(dialect.writer, Writer::BsdTar(_)) && name.contains('=');
+        let keeps = |name: &str| is_plain && dialect.has_xattrs && !splits(name);
+        for (name, value) in node.xattrs.iter().filter(|(name, _)| keeps(name)) {
             rustix::fs::lsetxattr(&at, &name[..], value, XattrFlags::empty())
                 .unwrap_or_else(|e| panic!("set {name}: {e}"));
         }

@@ -203,7 +203,7 @@ impl Pax {
 
     fn set_prefixed(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
         if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-            self.xattrs.push((name.to_vec(), value.to_vec()));
+            self.xattrs.push((unescape(name), value.to_vec()));
         } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
             let name = base64::percent_decode(name).ok_or("LIBARCHIVE.xattr name")?;
             let value = base64::decode(value).ok_or("LIBARCHIVE.xattr value")?;
@@ -231,6 +231,23 @@ fn record(records: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let body = record.get(digits + 1..)?.strip_suffix(b"\n")?;
     let equals = body.iter().position(|b| *b == b'=')?;
     Some((&body[..equals], &body[equals + 1..], next))
+}
+
+/// The name of an attribute as GNU tar reads it back: a name may hold `=`, which
+/// ends a key.
+fn unescape(name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let [first, tail @ ..] = rest {
+        let (byte, tail) = match rest {
+            [b'%', b'3', b'D', tail @ ..] => (b'=', tail),
+            [b'%', b'2', b'5', tail @ ..] => (b'%', tail),
+            _ => (*first, tail),
+        };
+        out.push(byte);
+        rest = tail;
+    }
+    out
 }
 
 /// Decimal digits and nothing else.
@@ -351,6 +368,12 @@ mod tests {
         for bad in ["", "-", ".5", "1.x", "--1", "9223372036854775808", "1 "] {
             assert_eq!(at(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn names_of_attributes_are_unescaped_as_gnu_tar_does() {
+        let read = pax(b"36 SCHILY.xattr.user.m%3D%25%41%.z=1\n").unwrap();
+        assert_eq!(read.xattrs, [(b"user.m=%%41%.z".to_vec(), b"1".to_vec())]);
     }
 
     #[test]
