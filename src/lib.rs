@@ -18,6 +18,7 @@
 //! | [`cache`] | byte-bounded cache of blocks, single flight, decode-ahead |
 //! | [`fs`] | the read-only filesystem in plain types |
 //! | [`fuse`] | the adapter to the kernel |
+//! | [`inspect`] | what an owner should know about an image: requirements, risks, packages |
 //! | [`cli`] | the program |
 //!
 //! A read goes `fuse` → `fs` → `index` for the extents → [`source::ReadAt`],
@@ -33,6 +34,7 @@ pub mod config;
 pub mod fs;
 pub mod fuse;
 pub mod index;
+pub mod inspect;
 pub mod metrics;
 pub mod sidecar;
 pub mod source;

@@ -185,7 +185,9 @@ impl Metrics {
             count: op.count.get(),
             mean_us: op.total_ns.get() / 1000 / answered.max(1),
             p50_us: percentile(50),
+            p90_us: percentile(90),
             p99_us: percentile(99),
+            max_us: buckets.iter().rposition(|n| *n > 0).map_or(0, |i| 1 << i),
         }
     }
 }
@@ -208,8 +210,14 @@ pub struct RequestStats {
     pub mean_us: u64,
     /// Upper bound of the median's bucket (a power of two), in microseconds.
     pub p50_us: u64,
+    /// Upper bound of the 90th percentile's bucket, in microseconds.
+    #[serde(default)]
+    pub p90_us: u64,
     /// Upper bound of the 99th percentile's bucket, in microseconds.
     pub p99_us: u64,
+    /// Upper bound of the slowest request's bucket, in microseconds.
+    #[serde(default)]
+    pub max_us: u64,
 }
 
 #[cfg(test)]
@@ -225,6 +233,7 @@ mod tests {
         }
         let stats = &metrics.snapshot().requests["read"];
         assert_eq!((stats.count, stats.p50_us, stats.p99_us), (100, 4, 4));
+        assert_eq!((stats.p90_us, stats.max_us), (4, 1024));
         metrics.arrived(Op::Read);
         metrics.answered(Op::Read, Duration::from_micros(900));
         assert_eq!(metrics.snapshot().requests["read"].p99_us, 1024);

@@ -5,6 +5,7 @@
 //! time is seconds and nanoseconds since 1970 (negative before).
 
 use std::fmt;
+use std::ops::Range;
 
 /// Bytes covered by one checksum, and the unit of caching: the last block of a
 /// span may be shorter.
@@ -82,6 +83,12 @@ pub trait Region: Send + Sync {
     /// Whether all that was read until now was what the file held when it was
     /// opened. Asked after reading and before the answer leaves.
     fn intact(&self) -> bool {
+        true
+    }
+
+    /// Whether the bytes in `range` are those that were once written there.
+    /// Asked before anything is concluded from them; cheap when asked again.
+    fn vouch(&self, _range: Range<usize>) -> bool {
         true
     }
 }

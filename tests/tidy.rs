@@ -30,11 +30,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cache", &["types", "metrics", "budget", "source"]),
     ("fs", &["types", "metrics", "source", "index"]),
     ("fuse", &["types", "metrics", "config", "sys", "fs"]),
+    ("inspect", &["types", "metrics", "source", "index", "fs"]),
     (
         "cli",
         &[
             "types", "metrics", "budget", "config", "sys", "source", "index", "sidecar", "store",
-            "cache", "fs", "fuse",
+            "cache", "fs", "fuse", "inspect",
         ],
     ),
 ];
@@ -51,7 +52,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("dashmap::", &["cache/"]),
     ("clap::", &["cli/", "main.rs"]),
     ("axum::", &["api/"]),
-    ("rusqlite::", &["registry/"]),
+    ("rusqlite::", &["registry/", "inspect/packages/rpm/"]),
     ("libc::E", &["fs/error.rs", "sys/"]),
 ];
 

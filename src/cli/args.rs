@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
 
@@ -34,6 +35,13 @@ pub(super) enum Command {
     Cat(Cat),
     /// Show the counters of a mounted archive.
     Stats(Stats),
+    /// Check that containers can start from an archive, and show what in it an
+    /// owner should know.
+    Inspect(Inspect),
+    /// Check every checksum of an archive and its index.
+    Verify(Verify),
+    /// Show what of this machine works, what degrades, and what to do.
+    Doctor(Doctor),
 }
 
 /// How to find or make an index.
@@ -47,6 +55,10 @@ pub(super) struct Indexing {
     /// index made now: smaller is faster random access and a larger index
     #[arg(long, value_name = "SIZE", default_value = "192K", value_parser = parse_span)]
     pub(super) span: ByteSize,
+    /// Read on behind the end of the archive, for several that were joined; an
+    /// index made without this is made again
+    #[arg(long)]
+    pub(super) ignore_zeros: bool,
 }
 
 /// `distrofs index`
@@ -146,6 +158,60 @@ pub(super) struct Cat {
 pub(super) struct Stats {
     /// Where an archive is mounted
     pub(super) mountpoint: PathBuf,
+    /// Print JSON, with --watch a line each time
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Show them again and again, every 2 seconds unless told otherwise, with
+    /// what happened in each second
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "2",
+        value_parser = parse_interval
+    )]
+    pub(super) watch: Option<Duration>,
+}
+
+/// `distrofs inspect`
+#[derive(Debug, clap::Args)]
+pub(super) struct Inspect {
+    /// The archive
+    pub(super) archive: PathBuf,
+    /// List the packages that dpkg, apk or rpm recorded
+    #[arg(long)]
+    pub(super) packages: bool,
+    /// The user of the container that will start from it
+    #[arg(long, value_name = "N")]
+    pub(super) uid: Option<u32>,
+    /// Name everything that was found, not only the first of each kind
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The directory of the archive that is the root, as for `mount`
+    #[arg(long, value_name = "PATH")]
+    pub(super) root: Option<OsString>,
+    #[command(flatten)]
+    pub(super) indexing: Indexing,
+}
+
+/// `distrofs verify`
+#[derive(Debug, clap::Args)]
+pub(super) struct Verify {
+    /// The archive
+    pub(super) archive: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) indexing: Indexing,
+}
+
+/// `distrofs doctor`
+#[derive(Debug, clap::Args)]
+pub(super) struct Doctor {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -172,6 +238,17 @@ fn parse_owner(text: &str) -> Result<OwnerArg, String> {
     parsed
         .map(|(uid, gid)| OwnerArg::Squash { uid, gid })
         .ok_or_else(|| "give two numbers as UID:GID, for example 30001:30001, or `keep`".to_owned())
+}
+
+/// Below, the counters would mostly count themselves.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let seconds: Option<f64> = text.parse().ok();
+    seconds
+        .filter(|seconds| (0.1..=86_400.0).contains(seconds))
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| {
+            "give 0.1 to 86400 seconds, or put --watch behind the mount point".to_owned()
+        })
 }
 
 /// Below, an index is larger than its archive; above, a random read takes
@@ -221,6 +298,25 @@ mod tests {
         assert_eq!(parse_owner("1:2"), Ok(OwnerArg::Squash { uid: 1, gid: 2 }));
         for wrong in ["", "1", "a:b", "1:", "-1:0", "4294967295:0", "1:2:3"] {
             assert!(parse_owner(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_interval_may_be_left_out() {
+        let watch = |line: &[&str]| match Args::try_parse_from(line).map(|args| args.command) {
+            Ok(Command::Stats(stats)) => stats.watch,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(watch(&["distrofs", "stats", "/mnt"]), None);
+        let two = Some(Duration::from_secs(2));
+        assert_eq!(watch(&["distrofs", "stats", "/mnt", "--watch"]), two);
+        let half = Some(Duration::from_millis(500));
+        assert_eq!(
+            watch(&["distrofs", "stats", "--watch", "0.5", "/mnt"]),
+            half
+        );
+        for wrong in ["0", "-1", "/mnt", "nan", "1e9"] {
+            assert!(parse_interval(wrong).is_err(), "{wrong}");
         }
     }
 }

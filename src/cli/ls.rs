@@ -80,7 +80,7 @@ impl<W: Write> Printer<'_, W> {
                 self.out,
                 "{}{} {:>3} {:>5} {:>5} {:>11} {} ",
                 text::kind_letter(inode.kind),
-                permissions(inode.perm),
+                text::permissions(inode.perm),
                 inode.nlink,
                 inode.uid,
                 inode.gid,
@@ -137,46 +137,5 @@ impl<W: Write> Printer<'_, W> {
             mtime_nanos: mtime.nanos,
             target: self.target(ino)?.as_deref().map(lossy),
         })
-    }
-}
-
-/// `rwxr-xr-x`, with setuid, setgid and sticky as ls(1) shows them.
-fn permissions(perm: u16) -> String {
-    let special = [
-        (0o4000, 0o100, 's'),
-        (0o2000, 0o010, 's'),
-        (0o1000, 0o001, 't'),
-    ];
-    let mut text = String::with_capacity(9);
-    for (i, (flag, execute, letter)) in special.into_iter().enumerate() {
-        let bits = perm >> (6 - 3 * i);
-        text.push(if bits & 4 != 0 { 'r' } else { '-' });
-        text.push(if bits & 2 != 0 { 'w' } else { '-' });
-        text.push(match (perm & flag != 0, perm & execute != 0) {
-            (true, true) => letter,
-            (true, false) => letter.to_ascii_uppercase(),
-            (false, true) => 'x',
-            (false, false) => '-',
-        });
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn permissions_read_as_ls_shows_them() {
-        for (perm, shown) in [
-            (0o755, "rwxr-xr-x"),
-            (0o4755, "rwsr-xr-x"),
-            (0o2644, "rw-r-Sr--"),
-            (0o1777, "rwxrwxrwt"),
-            (0o1776, "rwxrwxrwT"),
-            (0, "---------"),
-        ] {
-            assert_eq!(permissions(perm), shown);
-        }
     }
 }

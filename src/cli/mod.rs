@@ -1,19 +1,25 @@
 //! The command line: what the user typed becomes a validated job.
 //!
-//! Exit status: 0 done, 1 the job failed, 2 wrong usage. Errors go to standard
+//! Exit status: 0 done, 1 the job failed or what it judged is bad, 2 wrong usage. Errors go to standard
 //! error as one line that begins with `distrofs:` and says what to do next.
 
 mod args;
 mod cat;
+mod doctor;
 mod index;
+mod inspect;
 mod ls;
 mod mount;
 mod opening;
 mod progress;
+mod report;
+mod served;
 mod settle;
 mod stats;
+mod table;
 mod text;
 mod umount;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -36,13 +42,29 @@ pub fn run() -> ExitCode {
         Command::Ls(job) => ls::run(&job),
         Command::Cat(job) => cat::run(&job),
         Command::Stats(job) => stats::run(&job),
+        Command::Inspect(job) => return conclude(inspect::run(&job)),
+        Command::Verify(job) => return conclude(verify::run(&job)),
+        Command::Doctor(job) => return conclude(doctor::run(&job)),
     };
     finish(done)
 }
 
 fn finish(done: Result<(), Failure>) -> ExitCode {
+    conclude(done.map(|()| Verdict::Good))
+}
+
+/// What a job that judges something found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    /// Said on standard output; the exit status tells scripts.
+    Bad,
+}
+
+fn conclude(done: Result<Verdict, Failure>) -> ExitCode {
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Verdict::Good) => ExitCode::SUCCESS,
+        Ok(Verdict::Bad) => ExitCode::FAILURE,
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("distrofs: {error}");

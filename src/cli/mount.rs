@@ -5,25 +5,23 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::args::{self, Indexing, OwnerArg};
-use super::opening::{self, say_made};
+use super::opening::{self, Opened, say_made};
+use super::report::Reporter;
 use super::settle::settle;
-use super::{Failure, finish, text};
+use super::{Failure, finish, served};
 use crate::budget::MemoryBudget;
 use crate::cache::{BlockCache, CachedReader, ImageId, Prefetcher};
 use crate::config::FuseTuning;
 use crate::fs::{FsOptions, ImageFs, Owner};
 use crate::fuse;
-use crate::index::{FileKind, Index};
+use crate::index::Index;
+use crate::inspect::CONTAINER_IDS;
 use crate::metrics::Metrics;
 use crate::source::BlockSource;
 use crate::store::{Archive, Image};
 use crate::sys::daemon::{self, Ready};
 use crate::sys::mount::{self, Mount, MountOptions, MountRequest};
 use crate::sys::signal::Signals;
-use crate::types::Ino;
-
-/// From here on, users are containers of the platform.
-const CONTAINER_UIDS: u32 = 30_000;
 
 /// A mount whose arguments were checked.
 struct Job {
@@ -96,7 +94,8 @@ fn serve(job: &Job, ready: Ready) -> Result<(), Failure> {
     let signals = Signals::block()?;
     let budget = MemoryBudget::new(job.memory_bytes);
     let image = Image::open(&opened.archive, &opened.index, &budget, &metrics)?;
-    let (index, root) = (image.index.clone(), root(job, &image.index)?);
+    let index = image.index.clone();
+    let root = served::root(job.root.as_deref(), &index)?;
     let owner = owner(job, &opened.archive, &index)?;
     let devices = job.devices;
     let options = FsOptions {
@@ -104,6 +103,7 @@ fn serve(job: &Job, ready: Ready) -> Result<(), Failure> {
         owner,
         devices,
     };
+    let reporter = reporter(&opened, &index, &budget, &metrics);
     let fs = assemble(image, options, &budget, &metrics)?;
     let request = MountRequest {
         source: job.archive.canonicalize()?.into_os_string(),
@@ -115,10 +115,7 @@ fn serve(job: &Job, ready: Ready) -> Result<(), Failure> {
         flags: job.options.clone(),
     };
     let (mounted, connection) = mount::mount(&request)?;
-    let report = {
-        let metrics = Arc::clone(&metrics);
-        Box::new(move || serde_json::to_vec(&metrics.snapshot()).unwrap_or_default())
-    };
+    let report = Box::new(move || serde_json::to_vec(&reporter.report()).unwrap_or_default());
     let session = fuse::serve(connection, Arc::new(fs), &job.tuning, metrics, report)?;
     if job.tuning.read_ahead_kib > 0
         && let Err(error) = mounted.set_read_ahead(job.tuning.read_ahead_kib)
@@ -155,6 +152,22 @@ fn ending(mounted: Arc<Mount>) -> impl FnMut(i32) + Send {
     }
 }
 
+/// What tells `stats` how the mount is doing.
+fn reporter(
+    opened: &Opened,
+    index: &Index,
+    budget: &MemoryBudget,
+    metrics: &Arc<Metrics>,
+) -> Reporter {
+    Reporter::new(
+        Arc::clone(metrics),
+        budget.clone(),
+        (opened.archive.path(), opened.archive.metadata().len()),
+        index,
+        opened.index.sidecar.len(),
+    )
+}
+
 /// The image's filesystem, with everything below it.
 fn assemble(
     image: Image,
@@ -176,31 +189,6 @@ fn assemble(
     Ok(ImageFs::new(index, reader, options, Arc::clone(metrics))?)
 }
 
-/// The directory that becomes the root; says so if it is not the top.
-fn root(job: &Job, index: &Index) -> Result<Ino, Failure> {
-    use std::os::unix::ffi::OsStrExt;
-    let Some(path) = &job.root else {
-        let root = index.summary().root.unwrap_or(Ino::ROOT);
-        if root != Ino::ROOT
-            && let Some(top) = index.dirents(Ino::ROOT, 0)?.next()
-        {
-            let name = text::printable(top?.name).into_owned();
-            eprintln!(
-                "distrofs: the root is the directory {name:?} of the archive (--root / overrides)"
-            );
-        }
-        return Ok(root);
-    };
-    let shown = text::printable(path.as_bytes());
-    let root = index
-        .resolve(Ino::ROOT, path.as_bytes(), true)
-        .map_err(|e| format!("--root {shown}: {e}"))?;
-    match index.inode(root)?.kind {
-        FileKind::Directory => Ok(root),
-        kind => Err(format!("--root {shown}: is a {}, not a directory", text::kind(kind)).into()),
-    }
-}
-
 /// Who owns the files: as asked, or whoever owns the archive.
 fn owner(job: &Job, archive: &Archive, index: &Index) -> Result<Owner, Failure> {
     use std::os::unix::fs::MetadataExt;
@@ -215,10 +203,10 @@ fn owner(job: &Job, archive: &Archive, index: &Index) -> Result<Owner, Failure> 
         }
         Some(OwnerArg::Keep) => {
             let max = index.summary().max_owner;
-            if max >= CONTAINER_UIDS && !job.keep_container_owners {
+            if max >= CONTAINER_IDS && !job.keep_container_owners {
                 return Err(format!(
                     "--owner keep: the archive has files of user or group {max}, and containers \
-                     run as users from {CONTAINER_UIDS} on: add --i-know if that is meant"
+                     run as users from {CONTAINER_IDS} on: add --i-know if that is meant"
                 )
                 .into());
             }

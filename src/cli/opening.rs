@@ -36,6 +36,7 @@ pub(super) fn open(
         indexing.index.as_deref(),
         IngestOptions {
             span_bytes: indexing.span.0,
+            ignore_zeros: indexing.ignore_zeros,
         },
         force,
         metrics,

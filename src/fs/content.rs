@@ -1,7 +1,9 @@
 //! File offset to stream offset: reading and seeking over extents and holes.
 //!
 //! These functions take any run of extents, in file order; offsets they cannot
-//! hold are errors of the index, not panics.
+//! hold are errors of the index, not panics. They look at extents from the first
+//! one given to the one that answers, so a caller that starts at the offset in
+//! question (`Index::extents_from`) does not pay for those before it.
 
 use std::ops::Range;
 

@@ -127,7 +127,7 @@ impl ImageFs {
             let inode = self.inode(ino)?;
             let left = inode.size.saturating_sub(offset);
             let len = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
-            let extents = self.index.extents(inode.ino)?;
+            let extents = self.index.extents_from(inode.ino, offset)?;
             let done = content::read(extents, &*self.content, offset, &mut buf[..len], patience)?;
             Ok(done.then_some(len))
         })?;
@@ -256,7 +256,8 @@ impl ImageFs {
         self.answer(|| {
             let inode = self.inode(ino)?;
             let offset = u64::try_from(offset).map_err(|_| FsError::NoSuchOffset)?;
-            content::seek(self.index.extents(inode.ino)?, inode.size, offset, whence)
+            let extents = self.index.extents_from(inode.ino, offset)?;
+            content::seek(extents, inode.size, offset, whence)
         })
     }
 

@@ -57,6 +57,9 @@ pub(super) const PERM_MASK: u16 = 0o7777;
 /// Inode flag: `data` is the number of a record in SPARSE.
 pub(super) const FLAG_SPARSE: u16 = 1;
 
+/// META flag: blocks of zeros did not end the archive.
+pub(super) const META_IGNORED_ZEROS: u32 = 1;
+
 /// The `xattrs` of an inode that has none.
 pub(super) const NO_XATTRS: u32 = u32::MAX;
 
@@ -83,6 +86,8 @@ pub(super) struct MetaRecord {
     pub(super) hard_links: U64,
     pub(super) content_bytes: U64,
     pub(super) with_xattrs: U64,
+    pub(super) flags: U32,
+    pub(super) reserved: U32,
 }
 
 /// A record of INODES.
@@ -173,12 +178,14 @@ pub(super) struct XattrHead {
 
 const _: () = {
     use std::mem::offset_of;
-    assert!(size_of::<MetaRecord>() == 128);
+    assert!(size_of::<MetaRecord>() == 136);
     assert!(offset_of!(MetaRecord, hash_key) == 8);
     assert!(offset_of!(MetaRecord, inode_count) == 24);
     assert!(offset_of!(MetaRecord, max_owner) == 44);
     assert!(offset_of!(MetaRecord, names_bytes) == 48);
     assert!(offset_of!(MetaRecord, with_xattrs) == 120);
+    assert!(offset_of!(MetaRecord, flags) == 128);
+    assert!(offset_of!(MetaRecord, reserved) == 132);
     assert!(size_of::<InodeRecord>() == 48);
     assert!(offset_of!(InodeRecord, data) == 8);
     assert!(offset_of!(InodeRecord, mtime_secs) == 16);

@@ -11,7 +11,7 @@ use zerocopy::FromBytes;
 
 use super::FindSection;
 use super::error::{IndexError, corrupt};
-use super::format::{DirRecord, InodeRecord, PERM_MASK, XattrHead, name_hash};
+use super::format::{DirRecord, InodeRecord, META_IGNORED_ZEROS, PERM_MASK, XattrHead, name_hash};
 use super::node::{Dirent, Extent, FileKind, Inode, Xattr};
 use super::summary::Summary;
 use super::tables::Tables;
@@ -80,10 +80,15 @@ impl Index {
     /// The inode that `name` names in `dir`.
     pub fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Option<Ino>, IndexError> {
         let dir = self.directory(dir)?;
-        let hashes = self.tables.hashes().run(dir.first.get(), dir.count.get())?;
+        let hashes = self.tables.hashes();
+        let hashes = hashes.part(dir.first.get(), dir.count.get())?;
         let hash = name_hash(&self.tables.hash_key, name);
-        let from = hashes.partition_point(|h| h.hash.get() < hash);
-        for found in hashes[from..].iter().take_while(|h| h.hash.get() == hash) {
+        let from = hashes.partition_point(|h| h.hash.get() < hash)?;
+        for at in from..u64::from(dir.count.get()) {
+            let found = hashes.get(at)?;
+            if found.hash.get() != hash {
+                break;
+            }
             let number = found.dirent.get();
             if number.wrapping_sub(dir.first.get()) >= dir.count.get() {
                 return Err(corrupt("hash of dirent", number));
@@ -110,10 +115,9 @@ impl Index {
     ) -> Result<impl Iterator<Item = Result<Dirent<'_>, IndexError>>, IndexError> {
         let dir = self.directory(dir)?;
         let first = dir.first.get();
-        let all = self.tables.dirents().run(first, dir.count.get())?;
-        let skip = usize::try_from(position).unwrap_or(usize::MAX);
-        let rest = all.get(skip..).unwrap_or_default();
-        Ok((position..).zip(rest).map(move |(position, dirent)| {
+        let all = self.tables.dirents().part(first, dir.count.get())?;
+        Ok((position..dir.count.get()).map(move |position| {
+            let dirent = all.get(position.into())?;
             Ok(Dirent {
                 position,
                 name: self.tables.name(dirent.name.get())?,
@@ -133,17 +137,30 @@ impl Index {
         &self,
         ino: Ino,
     ) -> Result<impl Iterator<Item = Result<Extent, IndexError>>, IndexError> {
+        self.extents_from(ino, 0)
+    }
+
+    /// The same without those that end at or before `file_offset`, which are
+    /// skipped in O(log n).
+    pub fn extents_from(
+        &self,
+        ino: Ino,
+        file_offset: u64,
+    ) -> Result<impl Iterator<Item = Result<Extent, IndexError>>, IndexError> {
         let record = self.record_of(ino, FileKind::Regular, "regular file")?;
         let size = record.size.get();
         let mut whole = None;
         let mut pieces = Default::default();
         if record.is_sparse() {
             let sparse = self.tables.sparse().get(record.data.get())?;
-            pieces = self
-                .tables
-                .extents()
-                .run(sparse.first.get(), sparse.count.get())?;
-        } else if size > 0 {
+            let (first, count) = (sparse.first.get(), sparse.count.get());
+            pieces = self.tables.extents().run(first, count)?;
+            let skip = pieces.partition_point(|piece| {
+                let end = piece.file_offset.get().saturating_add(piece.len.get());
+                end <= file_offset
+            });
+            pieces = &pieces[skip..];
+        } else if size > file_offset {
             whole = Some(Ok(Extent {
                 file_offset: 0,
                 stream: StreamOffset(record.data.get()),
@@ -173,9 +190,42 @@ impl Index {
         ino: Ino,
     ) -> Result<impl Iterator<Item = Result<Xattr<'_>, IndexError>>, IndexError> {
         let record = self.record(ino)?;
-        let set = record.has_xattrs().then_some(record.xattrs.get());
-        let set = set.map(|offset| XattrSet::at(self.tables.xattr_bytes(), offset));
+        let offset = record.has_xattrs().then_some(record.xattrs.get());
+        let set = offset.map(|offset| self.xattr_set(offset));
         Ok(set.transpose()?.into_iter().flatten())
+    }
+
+    /// Whether blocks of zeros did not end the archive, as
+    /// [`BuildOptions`](super::build::BuildOptions) asked: without, the same
+    /// archive may give another image.
+    pub fn ignored_zeros(&self) -> bool {
+        self.tables.flags & META_IGNORED_ZEROS != 0
+    }
+
+    /// The set at an offset of XATTRS, of which nothing is given out that the
+    /// region does not vouch for.
+    fn xattr_set(
+        &self,
+        offset: u32,
+    ) -> Result<impl Iterator<Item = Result<Xattr<'_>, IndexError>>, IndexError> {
+        let area = self.tables.xattr_bytes();
+        let damaged = corrupt("attribute set", offset);
+        let start = usize::try_from(offset).map_err(|_| damaged.clone())?;
+        let mut set = XattrSet::at(area, offset)?;
+        let place = |set: &XattrSet<'_>| area.len() - set.rest().len();
+        // How many attributes there are.
+        if !self.tables.vouch_xattrs(start..place(&set)) {
+            return Err(damaged);
+        }
+        Ok(std::iter::from_fn(move || {
+            let from = place(&set);
+            let next = set.next()?;
+            if self.tables.vouch_xattrs(from..place(&set)) {
+                return Some(next);
+            }
+            set.left = 0;
+            Some(Err(damaged.clone()))
+        }))
     }
 
     /// What the whole image holds.
@@ -184,8 +234,12 @@ impl Index {
     }
 
     fn record(&self, ino: Ino) -> Result<&InodeRecord, IndexError> {
-        let found = self.tables.inodes().get(ino.record().into());
-        found.map_err(|_| IndexError::NoInode(ino.number()))
+        let inodes = self.tables.inodes();
+        if inodes.has(ino.record()) {
+            inodes.get(ino.record().into())
+        } else {
+            Err(IndexError::NoInode(ino.number()))
+        }
     }
 
     fn record_of(
@@ -209,7 +263,7 @@ impl Index {
     /// An inode number found in record `by`, if there is such an inode.
     fn linked(&self, number: u32, by: u32) -> Result<Ino, IndexError> {
         Ino::new(number.into())
-            .filter(|ino| self.record(*ino).is_ok())
+            .filter(|ino| self.tables.inodes().has(ino.record()))
             .ok_or(corrupt("inode named by record", by))
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::build::{BuildError, BuildOptions, Builder, Built, HeapArenas, Limits, SectionSink};
+use super::build::{BuildError, BuildOptions, Builder, Built, HeapArenas, SectionSink};
 use super::{FileKind, Index, IndexError};
 use crate::types::Ino;
 
@@ -85,6 +85,42 @@ pub(super) fn sign(block: &mut [u8]) {
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
+/// Where a header of a sparse file has what, and how its numbers end.
+pub(super) struct SparseFields {
+    magic: [u8; 8],
+    pieces: usize,
+    more: usize,
+    real_size: usize,
+    end: char,
+}
+
+pub(super) const SPARSE_GNU: SparseFields = SparseFields {
+    magic: GNU,
+    pieces: 386,
+    more: 482,
+    real_size: 483,
+    end: '\0',
+};
+
+pub(super) const SPARSE_STAR: SparseFields = SparseFields {
+    magic: USTAR,
+    pieces: 356,
+    more: 355,
+    real_size: 452,
+    end: ' ',
+};
+
+/// A number as GNU tar writes those that are too large for octal digits.
+fn base_256(number: u64) -> Vec<u8> {
+    let mut field = vec![0; 12];
+    let bytes = number.to_le_bytes();
+    for (to, from) in field.iter_mut().rev().zip(bytes) {
+        *to = from;
+    }
+    field[0] = 0x80;
+    field
+}
+
 /// An archive in the making.
 #[derive(Clone, Default)]
 pub(super) struct Archive {
@@ -123,6 +159,45 @@ impl Archive {
 
     pub(super) fn hard_link(self, name: &str, to: &str) -> Self {
         self.head(&Head::link(b'1', name, to))
+    }
+
+    /// A sparse file in the format of old GNU tar, or of star.
+    pub(super) fn sparse(
+        mut self,
+        fields: &SparseFields,
+        name: &str,
+        size: u64,
+        map: &[(u64, u64)],
+        data: &[u8],
+    ) -> Self {
+        let mut head = Head::new(b'S', name);
+        head.size = data.len().try_into().unwrap();
+        head.magic = fields.magic;
+        let mut block = head.block();
+        let text = |number: u64| match number >> 33 {
+            0 => format!("{number:011o}{}", fields.end).into_bytes(),
+            _ => base_256(number),
+        };
+        let piece = |(offset, len): &(u64, u64)| [text(*offset), text(*len)].concat();
+        let map: Vec<_> = map.iter().map(piece).collect();
+        let (own, rest) = map.split_at(map.len().min(4));
+        let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
+        put(fields.pieces, &own.concat());
+        put(fields.more, &[u8::from(!rest.is_empty())]);
+        put(fields.real_size, &text(size));
+        if fields.magic == USTAR {
+            put(476, b"00000001750 00000001750 ");
+        }
+        sign(&mut block);
+        self.bytes.extend_from_slice(&block);
+        let mut extensions = rest.chunks(21).peekable();
+        while let Some(pieces) = extensions.next() {
+            let mut block = pieces.concat();
+            block.resize(512, 0);
+            block[504] = u8::from(extensions.peek().is_some());
+            self.bytes.extend_from_slice(&block);
+        }
+        self.body(data)
     }
 
     /// An extended header of type `x` or `g`.
@@ -177,10 +252,7 @@ impl Sections {
 }
 
 pub(super) fn options() -> BuildOptions {
-    BuildOptions {
-        hash_key: KEY,
-        limits: Limits::default(),
-    }
+    BuildOptions::new(KEY)
 }
 
 /// Builds from slices of `cut` bytes.

@@ -2,11 +2,12 @@
 //! says it finds.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::format::{name_hash, section};
 use super::testing::{Archive, Head, KEY, Sections, build, build_cut, find, options};
 use super::{FileKind, Index, IndexError, ResolveError};
-use crate::types::Ino;
+use crate::types::{Ino, Region};
 
 /// One of everything, small. Inodes in order: root, `a`, `a/b`, `a/b/f`, `l`,
 /// `null`, `g`. Names in order: `a` `l` `null` `g` `h`; `b`; `f`.
@@ -77,7 +78,7 @@ fn the_bytes_are_those_of_the_specification() {
     assert_eq!(part(section::META)[..8], meta);
     assert_eq!(part(section::META)[8..24], KEY);
     let counts = [
-        3, 2, 2, 0, 0, 0x0304, 6, 0, 0, 0, 3, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0,
+        3, 2, 2, 0, 0, 0x0304, 6, 0, 0, 0, 3, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0,
     ];
     assert_eq!(part(section::META)[24..], counts.map(le).concat());
     for empty in [section::EXTENTS, section::XATTRS, section::SPARSE] {
@@ -396,6 +397,8 @@ fn verify_finds_damaged_directories() {
     finds("root inode", "a file served", &[(META, 4, &le(4))]);
     finds("root inode", "none served", &[(META, 4, &le(0))]);
     finds("table version", "version", &[(META, 0, &le(2))]);
+    finds("flags", "unknown flag", &[(META, 128, &le(2))]);
+    finds("flags", "what has no meaning yet", &[(META, 132, &le(1))]);
     for field in 0..7 {
         finds("summary", "count", &[(META, 64 + field * 8, &[99])]);
     }
@@ -483,4 +486,80 @@ fn verify_finds_damaged_attributes() {
     one("NUL in the name", 14, &[0]);
     one("same name twice", 26, b"x");
     one("descending names", 14, b"z");
+}
+
+/// The position behind the last possible entry counted over its end.
+#[test]
+fn a_directory_can_be_listed_from_any_position() {
+    let (sections, _) = sample();
+    let index = sections.open().unwrap();
+    for (position, left) in [(0, 5), (4, 1), (5, 0), (u32::MAX - 1, 0), (u32::MAX, 0)] {
+        let listed = index.dirents(Ino::ROOT, position).unwrap();
+        assert_eq!(listed.count(), left, "from {position}");
+    }
+}
+
+/// Bytes of which one is damaged, and known to be.
+struct Damaged {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Region for Damaged {
+    fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn vouch(&self, range: Range<usize>) -> bool {
+        !range.contains(&self.at)
+    }
+}
+
+/// Everything that can be asked, each with its answer.
+fn answers(index: &Index) -> Vec<Result<String, IndexError>> {
+    let mut all = Vec::new();
+    let mut add = |answer: Result<String, IndexError>| all.push(answer);
+    for ino in (1..=8).filter_map(Ino::new) {
+        add(index.inode(ino).map(|inode| format!("{inode:?}")));
+        add(index.parent(ino).map(|parent| parent.to_string()));
+        add(index.link_target(ino).map(|t| format!("{t:?}")));
+        for name in ["a", "b", "f", "g", "h", "l", "null", "none"] {
+            let found = index.lookup(ino, name.as_bytes());
+            add(found.map(|found| format!("{found:?}")));
+        }
+        let listed = index.dirents(ino, 0).and_then(Iterator::collect);
+        add(listed.map(|all: Vec<_>| format!("{all:?}")));
+        let extents = index.extents(ino).and_then(Iterator::collect);
+        add(extents.map(|all: Vec<_>| format!("{all:?}")));
+        let xattrs = index.xattrs(ino).and_then(Iterator::collect);
+        add(xattrs.map(|all: Vec<_>| format!("{all:?}")));
+    }
+    add(Ok(format!("{:?}", index.summary())));
+    all
+}
+
+/// An index with a flipped bit on its disk served one file's bytes under the
+/// name of another: its own bounds were all right.
+#[test]
+fn nothing_is_concluded_from_bytes_that_are_not_vouched_for() {
+    let (sections, _) = sample();
+    let right = answers(&sections.open().unwrap());
+    for at in 0..sections.bytes.len() {
+        for value in [0, sections.bytes[at] ^ 1, sections.bytes[at] ^ 0x80] {
+            let mut bytes = sections.bytes.clone();
+            bytes[at] = value;
+            let ranges = sections.ranges.clone();
+            let region = Arc::new(Damaged { bytes, at });
+            let Ok(index) = Index::open(region, &|id| ranges.get(&id).cloned()) else {
+                continue;
+            };
+            for (found, right) in answers(&index).iter().zip(&right) {
+                match found {
+                    Ok(found) => assert_eq!(Ok(found), right.as_ref(), "byte {at}"),
+                    Err(IndexError::Corrupt { .. }) => {}
+                    Err(other) => assert_eq!(Err(other), right.as_ref(), "byte {at}"),
+                }
+            }
+        }
+    }
 }

@@ -18,7 +18,7 @@ pub(super) const HEADER_BYTES: usize = 4096;
 pub(super) const SECTION_ALIGN: u64 = 64;
 
 const MAGIC: [u8; 8] = *b"DISTROFX";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const SECTIONS_MAX: usize = 64;
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone)]
@@ -51,6 +51,14 @@ pub(super) struct Section {
 }
 
 const _: () = assert!(size_of::<Section>() == 24);
+
+impl Section {
+    /// The first offset behind it.
+    pub(super) fn end(&self) -> Option<u64> {
+        self.offset.get().checked_add(self.len.get())
+    }
+}
+
 const _: () = assert!(size_of::<Fixed>() + SECTIONS_MAX * size_of::<Section>() <= HEADER_BYTES);
 
 /// Which archive a sidecar was made of.
@@ -168,10 +176,7 @@ pub(super) fn parse(file: &[u8]) -> Result<Parsed, SidecarError> {
     let inside = |s: &Section| {
         s.offset.get() >= HEADER_BYTES as u64
             && s.offset.get().is_multiple_of(SECTION_ALIGN)
-            && s.offset
-                .get()
-                .checked_add(s.len.get())
-                .is_some_and(|end| end <= file.len() as u64)
+            && s.end().is_some_and(|end| end <= file.len() as u64)
     };
     if count > SECTIONS_MAX || !sections.iter().all(inside) {
         return Err(damaged("section table"));

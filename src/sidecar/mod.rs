@@ -1,6 +1,7 @@
 #![doc = include_str!("FORMAT.md")]
 
 mod header;
+mod pages;
 mod read;
 mod write;
 

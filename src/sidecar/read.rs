@@ -1,7 +1,8 @@
 //! Opening a sidecar file.
 //!
-//! Guarantees: opening costs the same for any size; nothing of a file that is
-//! not this program's, of another version or cut short is ever used.
+//! Guarantees: opening reads a thousandth of the file; nothing of a file that is
+//! not this program's, of another version or cut short is ever used. A damaged
+//! page is found when it is used: the region does not vouch for it.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -12,7 +13,8 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use super::header::{self, Identity, Section};
+use super::header::{self, HEADER_BYTES, Identity, Section};
+use super::pages::{Paged, SECTION_PAGES};
 use crate::sys::map::Map;
 use crate::types::Region;
 
@@ -77,8 +79,11 @@ impl Sidecar {
     /// Checks a sidecar that is in memory already.
     pub fn from_region(region: Arc<dyn Region>) -> Result<Self, SidecarError> {
         let header::Parsed { identity, sections } = header::parse(region.bytes())?;
+        let paged = Paged::new(region, &sections).ok_or(SidecarError::Damaged {
+            what: "checksums of its pages",
+        })?;
         Ok(Self {
-            region,
+            region: Arc::new(paged),
             identity,
             sections: sections.into(),
         })
@@ -111,7 +116,7 @@ impl Sidecar {
         self.len() == 0
     }
 
-    /// Reads everything and compares every section's checksum.
+    /// Reads everything and compares every section's and every page's checksum.
     pub fn verify(&self) -> Result<(), SidecarError> {
         let right = |section: &Section| {
             let bytes = self
@@ -119,10 +124,17 @@ impl Sidecar {
                 .and_then(|r| self.region.bytes().get(r));
             bytes.is_some_and(|bytes| crc32c::crc32c(bytes) == section.crc.get())
         };
-        match self.sections.iter().all(right) && self.region.intact() {
+        if !self.sections.iter().all(right) || !self.region.intact() {
+            return Err(SidecarError::Damaged {
+                what: "section checksum",
+            });
+        }
+        // Behind this only what lies between the sections can be wrong.
+        let pages = self.section(SECTION_PAGES).map(|pages| pages.start);
+        match pages.is_some_and(|end| self.region.vouch(HEADER_BYTES..end)) {
             true => Ok(()),
             false => Err(SidecarError::Damaged {
-                what: "section checksum",
+                what: "page checksum",
             }),
         }
     }

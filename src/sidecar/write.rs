@@ -6,13 +6,14 @@
 //! named `.NAME.RANDOM.tmp`.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Seek, Write};
+use std::io::{self, BufWriter, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
 use super::header::{self, HEADER_BYTES, Identity, SECTION_ALIGN, Section};
+use super::pages::{PageSums, SECTION_PAGES};
 use super::read::SidecarError;
 use crate::sys::file::unnamed_file;
 
@@ -129,10 +130,14 @@ impl SidecarWriter {
         identity: &Identity,
         sections: Vec<SectionWriter>,
     ) -> io::Result<u64> {
-        let mut table = Vec::with_capacity(sections.len());
-        let mut at = HEADER_BYTES as u64;
+        let mut table = Vec::with_capacity(sections.len() + 1);
+        file.seek(io::SeekFrom::Start(HEADER_BYTES as u64))?;
+        let mut body = Body {
+            file,
+            sums: PageSums::default(),
+            at: HEADER_BYTES as u64,
+        };
         for section in sections {
-            at = at.next_multiple_of(SECTION_ALIGN);
             let SectionWriter {
                 id,
                 spool,
@@ -141,23 +146,31 @@ impl SidecarWriter {
             } = section;
             let mut spool = spool.into_inner().map_err(io::IntoInnerError::into_error)?;
             spool.rewind()?;
-            file.seek(io::SeekFrom::Start(at))?;
-            if io::copy(&mut spool, file)? != len {
+            let offset = body.align()?;
+            if body.copy(&mut spool)? != len {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             table.push(Section {
                 id: id.into(),
                 crc: crc.into(),
-                offset: at.into(),
+                offset: offset.into(),
                 len: len.into(),
             });
-            at += len;
         }
-        let header = header::encode(identity, &table, at).ok_or(io::ErrorKind::InvalidInput)?;
+        let offset = body.align()?;
+        let sums = body.sums.finish();
+        file.write_all(&sums)?;
+        let end = offset + sums.len() as u64;
+        table.push(Section {
+            id: SECTION_PAGES.into(),
+            crc: crc32c::crc32c(&sums).into(),
+            offset: offset.into(),
+            len: (sums.len() as u64).into(),
+        });
+        let header = header::encode(identity, &table, end).ok_or(io::ErrorKind::InvalidInput)?;
         file.rewind()?;
         file.write_all(&header)?;
-        file.set_len(at)?;
-        Ok(at)
+        Ok(end)
     }
 
     fn error(&self, doing: &'static str, cause: io::Error) -> SidecarError {
@@ -166,6 +179,45 @@ impl SidecarWriter {
             path: self.path.clone(),
             cause,
         }
+    }
+}
+
+/// What is written behind the header, with the checksums of its pages.
+struct Body<'a> {
+    file: &'a mut File,
+    sums: PageSums,
+    /// Where in the file the next byte goes.
+    at: u64,
+}
+
+impl Body<'_> {
+    /// Goes to where the next section starts.
+    fn align(&mut self) -> io::Result<u64> {
+        let gap = self.at.next_multiple_of(SECTION_ALIGN) - self.at;
+        // Less than the alignment, so it fits.
+        self.write(&vec![0; usize::try_from(gap).unwrap_or(0)])?;
+        Ok(self.at)
+    }
+
+    /// Writes all that is left of `spool`; how many bytes.
+    fn copy(&mut self, spool: &mut File) -> io::Result<u64> {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let before = self.at;
+        loop {
+            match spool.read(&mut buffer) {
+                Ok(0) => return Ok(self.at - before),
+                Ok(n) => self.write(&buffer[..n])?,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.sums.add(bytes);
+        self.at += bytes.len() as u64;
+        Ok(())
     }
 }
 
@@ -245,6 +297,30 @@ mod tests {
             sidecar.verify(),
             Err(SidecarError::Damaged { .. })
         ));
+    }
+
+    /// An index that was damaged on its disk named other files, and gave other
+    /// offsets: whoever reads a section has to be able to tell.
+    #[test]
+    fn a_flip_anywhere_behind_the_header_is_not_vouched_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = std::fs::read(written(dir.path())).unwrap();
+        let whole = Sidecar::from_region(Arc::new(bytes.clone())).unwrap();
+        let sections = [1, 2].map(|id| whole.section(id).unwrap());
+        assert!(sections.iter().all(|s| whole.region().vouch(s.clone())));
+        for at in (HEADER_BYTES..bytes.len()).step_by(7) {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1 << (at % 8);
+            let Ok(sidecar) = Sidecar::from_region(Arc::new(changed)) else {
+                continue;
+            };
+            assert!(sidecar.verify().is_err(), "byte {at}");
+            let inside = |section: &std::ops::Range<usize>| section.contains(&at);
+            for section in &sections {
+                let vouched = sidecar.region().vouch(section.clone());
+                assert!(!(vouched && inside(section)), "byte {at}");
+            }
+        }
     }
 
     #[test]

@@ -79,6 +79,13 @@ impl StreamSource {
         self.tables.members()
     }
 
+    /// The block with this number.
+    pub fn block(&self, no: BlockNo) -> Result<BlockInfo, SourceError> {
+        let block = self.tables.span_of(no)?.block(no)?;
+        self.tables.intact()?;
+        Ok(block)
+    }
+
     /// Reads blocks of an uncompressed archive, which can start anywhere.
     fn produce_plain(
         &self,

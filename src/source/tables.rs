@@ -53,8 +53,10 @@ pub(crate) struct SpanRecord {
     pub(crate) window_offset: U64,
     pub(crate) window_len: U32,
     pub(crate) first_block: U32,
+    pub(crate) header_bits: U32,
+    pub(crate) reserved: U32,
 }
-const _: () = assert!(size_of::<SpanRecord>() == 32);
+const _: () = assert!(size_of::<SpanRecord>() == 40);
 const _: () = assert!(std::mem::offset_of!(SpanRecord, window_len) == 24);
 
 /// The checksum of the block that starts at stream offset `start`, to be
@@ -75,6 +77,9 @@ pub(crate) struct Span {
     pub(crate) end_block: u32,
     /// Where its code starts in the archive, in bits.
     pub(crate) archive_bit: u64,
+    /// How many bits before that the deflate block starts whose codes it uses;
+    /// 0 where a block starts there itself.
+    pub(crate) header_bits: u32,
     /// No byte of the archive from here on is needed to decode it.
     pub(crate) archive_end: u64,
     pub(crate) window_offset: u64,
@@ -233,7 +238,11 @@ impl Tables {
             return Err(damaged("number of blocks in a span"));
         }
         let archive_bit = record.archive_bit.get();
-        if archive_bit / 8 >= archive_end || archive_end > self.archive_len {
+        let header_bits = record.header_bits.get();
+        if archive_bit / 8 >= archive_end
+            || archive_end > self.archive_len
+            || u64::from(header_bits) > archive_bit
+        {
             return Err(damaged("place of a span in the archive"));
         }
         Ok(Span {
@@ -243,6 +252,7 @@ impl Tables {
             first_block,
             end_block,
             archive_bit,
+            header_bits,
             archive_end,
             window_offset: record.window_offset.get(),
             window_len: record.window_len.get(),

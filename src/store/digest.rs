@@ -12,6 +12,9 @@ use sha2::{Digest, Sha256};
 
 const CHUNK_BYTES: usize = 128 * 1024;
 
+/// Read between two calls of `progress`.
+const PROGRESS_BYTES: u64 = 4 << 20;
+
 /// The digest of the first `len` bytes of `file`, read behind `marks`: offsets
 /// up to which somebody else has read. Once `marks` closes the rest is read
 /// too, unless `wanted` says that nobody needs it.
@@ -35,14 +38,17 @@ pub(super) fn follow(
     Ok(running.sha.finalize().into())
 }
 
-/// The digest of all of `file`.
-pub(super) fn whole(file: &File, len: u64) -> io::Result<[u8; 32]> {
+/// The digest of all of `file`. `progress` gets the number of bytes read.
+pub(super) fn whole(file: &File, len: u64, progress: &dyn Fn(u64)) -> io::Result<[u8; 32]> {
     let mut running = Running {
         sha: Sha256::new(),
         at: 0,
         chunk: vec![0; CHUNK_BYTES],
     };
-    running.advance(file, len)?;
+    while running.at < len {
+        running.advance(file, len.min(running.at + PROGRESS_BYTES))?;
+        progress(running.at);
+    }
     Ok(running.sha.finalize().into())
 }
 
@@ -84,6 +90,6 @@ mod tests {
         drop(marks);
         let expected: [u8; 32] = Sha256::digest(&bytes).into();
         assert_eq!(follow(&file, len, &received, || true).unwrap(), expected);
-        assert_eq!(whole(&file, len).unwrap(), expected);
+        assert_eq!(whole(&file, len, &|_| {}).unwrap(), expected);
     }
 }

@@ -23,6 +23,8 @@ pub enum Reason {
     Forced,
     /// The archive is another one than it was made of.
     Stale,
+    /// It was made with zeros ignored, and they are not to be, or the reverse.
+    Zeros,
     /// The file cannot be used.
     Unusable(SidecarError),
 }
@@ -33,6 +35,7 @@ impl std::fmt::Display for Reason {
             Reason::Missing => f.write_str("there was no index"),
             Reason::Forced => f.write_str("as asked"),
             Reason::Stale => f.write_str("the archive changed since it was indexed"),
+            Reason::Zeros => f.write_str("it was made with another choice of --ignore-zeros"),
             Reason::Unusable(error) => error.fmt(f),
         }
     }
@@ -47,6 +50,15 @@ pub struct OpenedIndex {
     pub sidecar: Sidecar,
     /// Why and with what result it was made just now; `None` if it was there.
     pub made: Option<(Reason, IngestReport)>,
+}
+
+impl OpenedIndex {
+    /// Whether it was made with zeros ignored; tables that cannot say are
+    /// refused when they are opened.
+    fn ignored_zeros(&self) -> Option<bool> {
+        let index = Index::open(self.sidecar.region(), &|id| self.sidecar.section(id));
+        index.ok().map(|index| index.ignored_zeros())
+    }
 }
 
 /// An archive ready to be served.
@@ -69,28 +81,18 @@ impl Archive {
         metrics: &Arc<Metrics>,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<OpenedIndex, StoreError> {
-        let candidates = place.map_or_else(|| places(self.path()), |p| vec![p.to_owned()]);
         if let Some(named) = place {
             refuse_foreign(named)?;
         }
-        let mut reason = if force {
+        let reason = if force {
             Reason::Forced
         } else {
-            Reason::Missing
-        };
-        for candidate in candidates.iter().filter(|_| !force) {
-            match self.existing(candidate)? {
-                Ok(sidecar) => {
-                    return Ok(OpenedIndex {
-                        place: candidate.clone(),
-                        sidecar,
-                        made: None,
-                    });
-                }
-                Err(Reason::Missing) => {}
-                Err(why) => reason = why,
+            match self.existing_index(place)? {
+                Ok(found) if found.ignored_zeros() == Some(!options.ignore_zeros) => Reason::Zeros,
+                Ok(found) => return Ok(found),
+                Err((_, why)) => why,
             }
-        }
+        };
         let place = place.map_or_else(|| default_place(self.path()), Path::to_owned);
         let report = ingest(self, &place, options, metrics, progress)?;
         let sidecar = Sidecar::open(&place)?;
@@ -99,6 +101,31 @@ impl Archive {
             sidecar,
             made: Some((reason, report)),
         })
+    }
+
+    /// The index of this archive that is there, at `place` or in the default
+    /// places, or why there is none that can be used. Nothing is made.
+    pub fn existing_index(
+        &self,
+        place: Option<&Path>,
+    ) -> Result<Result<OpenedIndex, (PathBuf, Reason)>, StoreError> {
+        let candidates = place.map_or_else(|| places(self.path()), |p| vec![p.to_owned()]);
+        let mut unusable = None;
+        for place in candidates {
+            match self.existing(&place)? {
+                Ok(sidecar) => {
+                    return Ok(Ok(OpenedIndex {
+                        place,
+                        sidecar,
+                        made: None,
+                    }));
+                }
+                Err(Reason::Missing) => {}
+                Err(why) => unusable = Some((place, why)),
+            }
+        }
+        let missing = || (default_place(self.path()), Reason::Missing);
+        Ok(Err(unusable.unwrap_or_else(missing)))
     }
 
     /// The index at `place`, or why it cannot be used.
@@ -118,12 +145,13 @@ impl Archive {
         if !identity.same_size(self.metadata()) {
             return Ok(Err(Reason::Stale));
         }
-        let sha256 = digest::whole(self.file(), self.metadata().len()).map_err(|cause| {
-            StoreError::Archive {
-                path: self.path().to_owned(),
-                cause,
-            }
-        })?;
+        let sha256 =
+            digest::whole(self.file(), self.metadata().len(), &|_| {}).map_err(|cause| {
+                StoreError::Archive {
+                    path: self.path().to_owned(),
+                    cause,
+                }
+            })?;
         Ok(if sha256 == identity.sha256 {
             Ok(sidecar)
         } else {

@@ -5,6 +5,7 @@
 //! spooled to the index's directory, so memory does not grow with the archive.
 
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,9 +14,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use super::{Archive, StoreError, digest};
-use crate::index::build::{
-    Arena, ArenaProvider, BuildOptions, Builder, Built, Limits, SectionSink,
-};
+use crate::index::build::{Arena, ArenaProvider, BuildOptions, Builder, Built, SectionSink};
 use crate::metrics::Metrics;
 use crate::sidecar::{Identity, SectionWriter, SidecarError, SidecarWriter};
 use crate::source::scan::{ScanOptions, ScanOutput, ScanSummary, scan};
@@ -27,6 +26,10 @@ use crate::sys::spill::Spill;
 pub struct IngestOptions {
     /// Least bytes of output between two checkpoints.
     pub span_bytes: u64,
+    /// Whether blocks of zeros do not end the archive, as `tar --ignore-zeros`
+    /// has it. An index remembers this, and is not used where the other is
+    /// asked for.
+    pub ignore_zeros: bool,
 }
 
 /// What indexing found.
@@ -84,12 +87,12 @@ pub(super) fn ingest(
     make_directory(place)?;
     let writer = SidecarWriter::new(place, archive.metadata().mode() & 0o666);
     let mut parts = Parts::start(&writer)?;
-    let mut builder = Builder::new(build_options()?, &mut Spills(&writer)).map_err(|cause| {
-        StoreError::Build {
+    let build = build_options(archive, options)?;
+    let mut builder =
+        Builder::new(build, &mut Spills(&writer)).map_err(|cause| StoreError::Build {
             path: archive.path().to_owned(),
             cause,
-        }
-    })?;
+        })?;
     let (scanned, sha256) = read(
         archive,
         options,
@@ -165,7 +168,8 @@ fn read(
                 span_bytes: options.span_bytes,
             },
             parts.output(),
-            &mut |at, bytes| builder.push(at, bytes),
+            // What is behind the end of the archive counts for its limits.
+            &mut |at, bytes| builder.push(at, bytes).map(|_| ControlFlow::Continue(())),
             &report,
         );
         failed.store(scanned.is_err(), Ordering::Relaxed);
@@ -186,8 +190,8 @@ fn read(
     })
 }
 
-/// The key of the name hash: random, so that nobody can aim names at it.
-fn build_options() -> Result<BuildOptions, StoreError> {
+/// The key of the name hash is random, so that nobody can aim names at it.
+fn build_options(archive: &Archive, options: IngestOptions) -> Result<BuildOptions, StoreError> {
     let mut hash_key = [0; 16];
     rustix::rand::getrandom(&mut hash_key, rustix::rand::GetRandomFlags::empty()).map_err(|e| {
         StoreError::System {
@@ -196,8 +200,9 @@ fn build_options() -> Result<BuildOptions, StoreError> {
         }
     })?;
     Ok(BuildOptions {
-        hash_key,
-        limits: Limits::default(),
+        ignore_zeros: options.ignore_zeros,
+        archive_bytes: Some(archive.metadata().len()),
+        ..BuildOptions::new(hash_key)
     })
 }
 

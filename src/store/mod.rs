@@ -11,6 +11,7 @@ mod digest;
 mod image;
 mod ingest;
 mod place;
+mod verify;
 
 use std::io;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub use archive::Archive;
 pub use image::{Image, OpenedIndex, Reason};
 pub use ingest::{IngestOptions, IngestReport};
 pub use place::{default_place, places};
+pub use verify::{ArchiveReport, BlockReport, Damaged, verify_archive, verify_blocks};
 
 use crate::index::IndexError;
 use crate::index::build::BuildError;

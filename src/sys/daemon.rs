@@ -80,7 +80,7 @@ fn refuse_threads() -> io::Result<()> {
 
 /// Waits for the end of a child; death by signal is 128 and its number, as
 /// shells have it.
-fn status_of(child: libc::pid_t) -> io::Result<u8> {
+pub(super) fn status_of(child: libc::pid_t) -> io::Result<u8> {
     let mut status = 0;
     // SAFETY: the pointer is to a live integer.
     while unsafe { libc::waitpid(child, &mut status, 0) } < 0 {

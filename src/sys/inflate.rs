@@ -1,5 +1,6 @@
-//! Raw deflate (RFC 1951) decoding that can stop at block boundaries and start
-//! at any of them: what random access into gzip is built on.
+//! Raw deflate (RFC 1951) decoding that can stop at block boundaries, and between
+//! two symbols of a block, and start at any of them: what random access into
+//! gzip is built on.
 //!
 //! Guarantees: memory-safe on any input; one state is about 48 KB, allocated
 //! once and reused by [`Inflate::reset`]; a call consumes and produces at most
@@ -19,16 +20,21 @@ pub const WINDOW_BYTES: usize = 32 * 1024;
 const RAW_WINDOW_BITS: c_int = -15;
 
 /// Bits of `data_type`: how many read bits are not used yet, whether the block
-/// is the last one, and whether the decoder stopped between two blocks.
+/// is the last one, and whether the decoder stopped between two blocks, or
+/// between the header of a block and its first symbol (or in a stored block).
 const UNUSED_BITS: c_int = 0x3f;
 const LAST_BLOCK: c_int = 0x40;
 const AT_BOUNDARY: c_int = 0x80;
+const AT_SYMBOLS: c_int = 0x100;
 
 /// Where a call of [`Inflate::inflate`] stops by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// At the end of each deflate block.
     AtBlock,
+    /// Behind the header of the block that starts here, in front of its first
+    /// symbol.
+    AtSymbols,
     /// Only when input, output or the stream end.
     Run,
 }
@@ -48,6 +54,8 @@ pub enum Status {
         /// Whether no block follows.
         last: bool,
     },
+    /// The header of a block was read (only with [`Stop::AtSymbols`]).
+    Symbols,
     /// The stream is complete; what it did not consume follows it.
     StreamEnd,
 }
@@ -103,8 +111,33 @@ impl Inflate {
         }
     }
 
-    /// Feeds the low `bits` (at most 7) of `value` before any input: for a
-    /// stream that starts inside of a byte. Only at the start of a stream.
+    /// Forgets the bits that were read and not used: what is fed next follows
+    /// at once. For going on elsewhere with the codes of this block.
+    pub fn forget_bits(&mut self) -> Result<(), &'static str> {
+        // SAFETY: `stream` was initialised by `new` and is exclusive.
+        match unsafe { z::inflatePrime(&raw mut *self.stream, -1, 0) } {
+            z::Z_OK => Ok(()),
+            _ => Err("decoder state is inconsistent"),
+        }
+    }
+
+    /// How many of the bits consumed so far belong to what follows, if the
+    /// decoder stands between two symbols of a compressed block. Meaningful
+    /// after a call that ended with [`Status::NeedInput`], in a block of which
+    /// at least one byte came out: elsewhere in a block the marks that this is
+    /// told by are stale.
+    pub fn between_symbols(&self) -> Option<u64> {
+        let state = self.stream.data_type;
+        // SAFETY: `stream` was initialised by `new`, and is only read.
+        let mark = unsafe { z::inflateMark(&raw const *self.stream) };
+        // No bit of a symbol was used, and no byte of one is still to come.
+        let between = mark == 0 && state & (AT_BOUNDARY | AT_SYMBOLS) == 0;
+        between.then(|| u64::from((state & UNUSED_BITS).unsigned_abs()))
+    }
+
+    /// Feeds the low `bits` (at most 7) of `value` before any input: for what
+    /// starts inside of a byte. Only at the start of a stream, or when the bits
+    /// read before were forgotten.
     pub fn prime(&mut self, bits: u8, value: u8) -> Result<(), &'static str> {
         if bits > 7 {
             return Err("more than 7 bits to start with");
@@ -149,6 +182,7 @@ impl Inflate {
         self.stream.avail_out = room;
         let flush = match stop {
             Stop::AtBlock => z::Z_BLOCK,
+            Stop::AtSymbols => z::Z_TREES,
             Stop::Run => z::Z_NO_FLUSH,
         };
         // SAFETY: `stream` was initialised by `new` and is exclusive; pointers
@@ -184,6 +218,8 @@ impl Inflate {
                 unused_bits,
                 last: state & LAST_BLOCK != 0,
             })
+        } else if stop == Stop::AtSymbols && state & AT_SYMBOLS != 0 {
+            Ok(Status::Symbols)
         } else if self.stream.avail_out == 0 {
             Ok(Status::OutputFull)
         } else if self.stream.avail_in == 0 {

@@ -16,6 +16,8 @@ pub mod mount;
 mod mount_error;
 pub mod mountinfo;
 pub mod nonblock;
+pub mod probe;
+pub mod process;
 pub mod sched;
 pub mod signal;
 pub mod spill;

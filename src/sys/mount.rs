@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
@@ -21,6 +21,9 @@ use super::mountinfo::{self, Device, FS_TYPE};
 
 /// `STATX_MNT_ID_UNIQUE` (Linux 6.8): a number that no other mount ever gets.
 const UNIQUE_MOUNT_ID: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+
+/// Major and minor number of `/dev/fuse` (`MISC_MAJOR`, `FUSE_MINOR`).
+const FUSE_DEVICE: (u32, u32) = (10, 229);
 
 /// How to mount.
 #[derive(Clone, Debug)]
@@ -151,6 +154,13 @@ fn mount_directly(
         Ok(fd) => fd,
         Err(cause) => return Ok(Err(MountError::NoDevice(cause.into()))),
     };
+    // The kernel would only say that some argument is invalid.
+    let device = rustix::fs::fstat(&fd)?;
+    let is_device = FileType::from_raw_mode(device.st_mode) == FileType::CharacterDevice;
+    if !is_device || device.st_rdev != rustix::fs::makedev(FUSE_DEVICE.0, FUSE_DEVICE.1) {
+        let cause = io::Error::other("something else is in its place");
+        return Ok(Err(MountError::NoDevice(cause)));
+    }
     let mut data = format!(
         "fd={},rootmode=40000,user_id={},group_id={},default_permissions",
         std::os::fd::AsRawFd::as_raw_fd(&fd),

@@ -16,7 +16,7 @@ pub enum MountError {
     },
     /// The kernel has no FUSE, or this container has no device for it.
     #[error(
-        "/dev/fuse cannot be opened ({0}): load the module with `modprobe fuse`, or give the container the device (10:229)"
+        "/dev/fuse cannot be used ({0}): load the module with `modprobe fuse`, or give the container the device (10:229)"
     )]
     NoDevice(io::Error),
     /// The place cannot be mounted on.

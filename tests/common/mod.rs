@@ -8,6 +8,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 pub(crate) mod archive;
+pub(crate) mod dialect;
 pub(crate) mod load;
 pub(crate) mod mount;
 pub(crate) mod program;

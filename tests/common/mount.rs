@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
@@ -39,11 +40,31 @@ impl Mount {
         archive: &Path,
         options: impl IntoIterator<Item = S>,
     ) -> Self {
+        Self::by(distrofs(["mount"]), archive, options)
+    }
+
+    /// The same by a command that ends in `mount`.
+    #[track_caller]
+    pub(crate) fn by<S: AsRef<OsStr>>(
+        mut command: Command,
+        archive: &Path,
+        options: impl IntoIterator<Item = S>,
+    ) -> Self {
         let guard = MountPoint::new();
-        let mut command = distrofs(["mount"]);
         command.args(options).arg(archive).arg(guard.path());
         let said = run(&mut command).ok();
         Self { guard, said }
+    }
+
+    /// The most memory that the daemon had resident until now, in bytes.
+    #[track_caller]
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.daemon().as_raw_nonzero());
+        let status = fs::read_to_string(path).expect("read its status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.map(|line| line.trim().trim_end_matches(" kB"));
+        let kib: u64 = kib.and_then(|kib| kib.parse().ok()).expect("a VmHWM");
+        kib * 1024
     }
 
     /// The mount point.
@@ -69,7 +90,7 @@ impl Mount {
     /// Unmounts as `umount` does and asserts that the daemon ends.
     #[track_caller]
     pub(crate) fn end(self) {
-        unmount(self.path(), UnmountFlags::empty()).expect("unmount");
+        unmount_unused(self.path());
         self.guard.assert_gone();
     }
 
@@ -78,6 +99,18 @@ impl Mount {
     pub(crate) fn assert_ends(self) {
         self.guard.assert_gone();
     }
+}
+
+/// Unmounts what nobody uses. A program that another test is just starting has
+/// this process's open files for a moment more.
+#[track_caller]
+pub(crate) fn unmount_unused(point: &Path) {
+    let mut ended = Ok(());
+    eventually(END_LIMIT, || {
+        ended = unmount(point, UnmountFlags::empty());
+        ended != Err(rustix::io::Errno::BUSY)
+    });
+    ended.unwrap_or_else(|e| panic!("unmount {}: {e}", point.display()));
 }
 
 /// The counters of the daemon that serves `point`.

@@ -82,6 +82,18 @@ pub(crate) fn distrofs<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Co
     command
 }
 
+/// A command of the program under test that the kernel gives no more than
+/// `bytes` of memory: what it asks for beyond is refused.
+pub(crate) fn distrofs_within<S: AsRef<OsStr>>(
+    bytes: u64,
+    args: impl IntoIterator<Item = S>,
+) -> Command {
+    let mut command = Command::new("sh");
+    let limit = format!("ulimit -d {} && exec \"$@\"", bytes / 1024);
+    command.args(["-c", &limit, "sh"]).arg(binary()).args(args);
+    command
+}
+
 /// Runs a command to its end. Its output goes to files, not pipes: a daemon
 /// that it leaves running keeps nobody waiting.
 #[track_caller]

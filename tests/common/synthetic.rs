@@ -241,7 +241,8 @@ fn made(parent: &Path, name: &str) -> PathBuf {
     path
 }
 
-fn set_mtime(path: &Path, secs: i64, nanos: i64) {
+/// Sets the time of whatever `path` is, not of what it leads to.
+pub(crate) fn set_mtime(path: &Path, secs: i64, nanos: i64) {
     let time = Timespec {
         tv_sec: secs,
         tv_nsec: nanos,

@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use distrofs::fs::{FsOptions, ImageFs, Owner};
 use distrofs::index::Index;
-use distrofs::index::build::{BuildOptions, Builder, HeapArenas, Limits, SectionSink};
+use distrofs::index::build::{BuildOptions, Builder, HeapArenas, SectionSink};
 use distrofs::metrics::Metrics;
 use distrofs::source::{ReadAt, SourceError};
 use distrofs::types::{Ino, Region};
@@ -91,10 +91,7 @@ pub(crate) struct Image {
 
 impl Image {
     pub(crate) fn of(stream: Vec<u8>) -> Image {
-        let options = BuildOptions {
-            hash_key: [7; 16],
-            limits: Limits::default(),
-        };
+        let options = BuildOptions::new([7; 16]);
         let mut builder = Builder::new(options, &mut HeapArenas).unwrap();
         let _ends_before_the_padding = builder.push(0, &stream).unwrap();
         let mut sections = Sections::default();

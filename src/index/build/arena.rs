@@ -120,6 +120,11 @@ impl Area {
         Ok(start)
     }
 
+    /// Forgets everything, but keeps the room.
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+
     /// Makes it `more` bytes longer.
     pub(super) fn extend(&mut self, more: usize) -> Result<(), BuildError> {
         let what = self.what;
@@ -181,6 +186,12 @@ where
         self.area.append(&[record.as_bytes()])?;
         self.len += 1;
         Ok(number)
+    }
+
+    /// Forgets all records, but keeps the room.
+    pub(super) fn clear(&mut self) {
+        self.area.clear();
+        self.len = 0;
     }
 
     /// Makes it `count` records long; those new hold anything.

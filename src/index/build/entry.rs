@@ -3,8 +3,8 @@
 use super::error::BuildError;
 use super::pax::OwnedXattr;
 use crate::index::escape::EntryName;
-use crate::index::node::Extent;
-use crate::types::Timestamp;
+use crate::index::format::ExtentRecord;
+use crate::types::{StreamOffset, Timestamp};
 
 /// An entry, ready to be placed in the tree.
 #[derive(Clone, Copy, Debug)]
@@ -20,26 +20,44 @@ pub(super) struct Entry<'a> {
 }
 
 /// What kind of entry, with what only that kind has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum EntryKind<'a> {
     Directory,
     /// Another name of what the path names.
-    HardLink(&'a [u8]),
+    HardLink {
+        target: &'a [u8],
+        /// What it gives the file that it links to, if anything.
+        content: Option<Whole>,
+    },
     Leaf(Leaf<'a>),
 }
 
 /// What gets an inode of its own and holds no names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Leaf<'a> {
-    File {
-        size: u64,
-        /// Ascending, without overlap, none empty, within `size`.
-        extents: &'a [Extent],
-    },
+    File(Whole),
+    SparseFile(Sparse<'a>),
     Symlink(&'a [u8]),
     Fifo,
     CharDevice(u32),
     BlockDevice(u32),
+}
+
+/// Content without holes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Whole {
+    pub(super) size: u64,
+    pub(super) start: StreamOffset,
+}
+
+/// Content in pieces.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sparse<'a> {
+    pub(super) size: u64,
+    /// Ascending, without overlap, none empty, within `size`; stream offsets
+    /// count from `start`.
+    pub(super) pieces: &'a [ExtentRecord],
+    pub(super) start: StreamOffset,
 }
 
 /// What every inode has.

@@ -8,9 +8,11 @@ use zerocopy::IntoBytes;
 use super::arena::bytes_u64;
 use super::error::BuildError;
 use super::place::Tree;
+use super::report::Report;
 use super::tables::Tables;
 use crate::index::format::{
-    DirRecord, DirentRecord, HashRecord, InodeRecord, MetaRecord, VERSION, section,
+    DirRecord, DirentRecord, HashRecord, InodeRecord, META_IGNORED_ZEROS, MetaRecord, VERSION,
+    section,
 };
 use crate::index::summary::Summary;
 use crate::types::Ino;
@@ -27,8 +29,13 @@ pub trait SectionSink {
 }
 
 impl Tree {
-    /// Groups, counts and hands all sections to `out`.
-    pub(super) fn finish(mut self, out: &mut dyn SectionSink) -> Result<Summary, BuildError> {
+    /// Links, groups, counts and hands all sections to `out`.
+    pub(super) fn finish(
+        mut self,
+        report: &mut Report,
+        out: &mut dyn SectionSink,
+    ) -> Result<Summary, BuildError> {
+        self.link_forward(report)?;
         let tables = &mut self.tables;
         tables.group()?;
         tables.sort_hashes();
@@ -71,7 +78,7 @@ impl Tree {
             root: summary.root.map_or(0, |root| root.record() + 1).into(),
             hash_key: tables.hash_key,
             inode_count: tables.inodes.len().into(),
-            dirent_count: tables.dirents.len().into(),
+            dirent_count: tables.grouped.len().into(),
             dir_count: tables.dirs.len().into(),
             sparse_count: tables.sparse.len().into(),
             extent_count: tables.extents.len().into(),
@@ -86,6 +93,11 @@ impl Tree {
             hard_links: summary.hard_links.into(),
             content_bytes: summary.content_bytes.into(),
             with_xattrs: summary.with_xattrs.into(),
+            flags: match self.ignore_zeros {
+                true => META_IGNORED_ZEROS.into(),
+                false => 0.into(),
+            },
+            reserved: 0.into(),
         }
     }
 }
@@ -99,12 +111,16 @@ impl Tables {
             dir.next.set(first);
             first = first.saturating_add(dir.count.get());
         }
-        self.grouped.lengthen(self.dirents.len())?;
-        self.hashes.lengthen(self.dirents.len())?;
+        self.grouped.lengthen(first)?;
+        self.hashes.lengthen(first)?;
         self.add_links(Ino::ROOT, 2)?;
         for number in 0..self.dirents.len() {
             let dirent = *self.dirents.get(number)?;
             let (dir, ino) = (dirent.dir.get(), dirent.ino.get());
+            if dir == 0 {
+                // Its name was taken away.
+                continue;
+            }
             let (dir, ino) = (self.known_ino(dir)?, self.known_ino(ino)?);
             let dir_number = self.dir_number(dir)?;
             let next = &mut self.dirs.get_mut(dir_number)?.next;
@@ -149,7 +165,7 @@ impl Tables {
 
     fn count(&self) -> Result<Summary, BuildError> {
         let mut summary = Summary {
-            entries: self.dirents.len().into(),
+            entries: self.grouped.len().into(),
             ..Summary::default()
         };
         for inode in self.inodes.all() {

@@ -3,7 +3,7 @@
 //! Guarantees: a block is taken for a header only if its checksum is right;
 //! every number is checked; nothing is resolved or interpreted beyond the
 //! block. Sources: POSIX.1-2017 `pax`, "ustar Interchange Format"; GNU tar
-//! manual, "Basic Tar Format" and `tar.h`.
+//! manual, "Basic Tar Format" and `tar.h`; star(5).
 
 use std::ops::Range;
 
@@ -20,6 +20,66 @@ const DEV_MAJOR: Range<usize> = 329..337;
 const DEV_MINOR: Range<usize> = 337..345;
 /// ustar only: what stands before the name. In GNU headers these are times.
 const PREFIX: Range<usize> = 345..500;
+
+/// star only, and what tells its headers from ustar's: the last byte of its
+/// shorter prefix, and two times.
+const STAR_PREFIX_END: usize = 475;
+const STAR_ATIME: Range<usize> = 476..488;
+const STAR_CTIME: Range<usize> = 488..500;
+/// Bytes of one piece in the map of a sparse file: offset and length.
+const PIECE_BYTES: usize = 24;
+/// Pieces in an extension block, and where it says that another one follows.
+const EXTENSION_PIECES: Range<usize> = 0..504;
+const EXTENSION_MORE: usize = 504;
+
+/// Where a dialect's header of a sparse file has what.
+struct SparseFields {
+    pieces: Range<usize>,
+    more: usize,
+    real_size: Range<usize>,
+}
+
+const SPARSE_GNU: SparseFields = SparseFields {
+    pieces: 386..482,
+    more: 482,
+    real_size: 483..495,
+};
+
+const SPARSE_STAR: SparseFields = SparseFields {
+    pieces: 356..452,
+    more: 355,
+    real_size: 452..464,
+};
+
+/// A part of the map of a sparse file in the format of old GNU tar.
+#[derive(Clone, Copy)]
+pub(super) struct MapPart<'a> {
+    pieces: &'a [u8],
+    /// Whether an extension block follows.
+    pub(super) more: bool,
+}
+
+impl<'a> MapPart<'a> {
+    /// What an extension block holds.
+    pub(super) fn of_extension(block: &'a [u8; BLOCK_BYTES]) -> Self {
+        Self {
+            pieces: &block[EXTENSION_PIECES],
+            more: block[EXTENSION_MORE] != 0,
+        }
+    }
+
+    /// Offset and length of each piece, up to the first that is not used;
+    /// `None` for what is no number.
+    pub(super) fn pieces(self) -> impl Iterator<Item = Option<(u64, u64)>> + 'a {
+        let used = |piece: &&[u8]| piece[PIECE_BYTES / 2] != 0;
+        let natural = |field| number(field).and_then(|n| u64::try_from(n).ok());
+        let all = self.pieces.chunks_exact(PIECE_BYTES).take_while(used);
+        all.map(move |piece| {
+            let (offset, len) = piece.split_at(PIECE_BYTES / 2);
+            natural(offset).zip(natural(len))
+        })
+    }
+}
 
 /// A header whose checksum is right.
 #[derive(Clone, Copy)]
@@ -48,11 +108,47 @@ impl<'a> Block<'a> {
     pub(super) fn path(self, out: &mut Vec<u8>) {
         out.clear();
         let prefix = text(&self.bytes()[PREFIX]);
-        if self.bytes()[MAGIC].starts_with(b"ustar\0") && !prefix.is_empty() {
+        if self.is_ustar() && !prefix.is_empty() {
             out.extend_from_slice(prefix);
             out.push(b'/');
         }
         out.extend_from_slice(text(&self.header.as_old().name));
+    }
+
+    /// Whether this is the dialect of POSIX, or one that extends it.
+    pub(super) fn is_ustar(self) -> bool {
+        self.bytes()[MAGIC].starts_with(b"ustar\0")
+    }
+
+    fn is_gnu(self) -> bool {
+        self.bytes()[MAGIC] == *b"ustar  \0"
+    }
+
+    /// Whether star wrote this, as GNU tar finds out.
+    fn is_star(self) -> bool {
+        let bytes = self.bytes();
+        let is_time = |field: &[u8]| matches!(field, [b'0'..=b'7', .., b' ']);
+        self.is_ustar()
+            && bytes[STAR_PREFIX_END] == 0
+            && is_time(&bytes[STAR_ATIME])
+            && is_time(&bytes[STAR_CTIME])
+    }
+
+    /// The start of the map of a sparse file and the size that the file has,
+    /// if the dialect of this header knows such files.
+    pub(super) fn sparse(self) -> Option<(MapPart<'a>, Option<u64>)> {
+        let fields = match self.typeflag() {
+            b'S' if self.is_gnu() => SPARSE_GNU,
+            b'S' if self.is_star() => SPARSE_STAR,
+            _ => return None,
+        };
+        let bytes = self.bytes();
+        let part = MapPart {
+            pieces: &bytes[fields.pieces],
+            more: bytes[fields.more] != 0,
+        };
+        let real_size = number(&bytes[fields.real_size]);
+        Some((part, real_size.and_then(|size| u64::try_from(size).ok())))
     }
 
     /// The target of a link.

@@ -31,12 +31,41 @@ pub struct Limits {
     /// Bytes of all names and link targets, and of all attribute sets (each).
     /// Stops long names from filling the disk. Above 4 GiB has no effect.
     pub text_bytes_max: u64,
+    /// Pieces of one sparse file. Stops maps of single bytes from filling the
+    /// disk and making reads slow: 24 bytes of disk for each.
+    pub sparse_extents_max: u32,
+    /// Pieces of all sparse files. Stops many such files from doing the same.
+    pub sparse_extents_total_max: u32,
     /// Symbolic links followed for one path. Stops cycles; 40 as in Linux.
+    /// (Chains of hard links cost the same whatever their length.)
     pub links_max: u32,
     /// Path components looked up and attributes carried over from elsewhere,
     /// for the whole archive. Stops links of thousands of components from being
     /// walked, and large sets from being copied, for each entry.
     pub steps_max: u64,
+    /// Bytes of the uncompressed stream. Stops archives that expand without
+    /// end: each byte costs time to inflate, and 0.03 % of disk.
+    pub expanded_bytes_max: u64,
+    /// Bytes of stream for each byte of archive. Stops uploads from costing
+    /// hundreds of times what was paid for them in traffic. gzip reaches 1032;
+    /// images reach 2 to 5, and 50 if they are mostly zeros.
+    pub ratio_max: u32,
+    /// Up to this many bytes of stream the ratio is not looked at: what they
+    /// cost is bounded, and a small image may well be all zeros.
+    pub ratio_exempt_bytes: u64,
+}
+
+impl Limits {
+    /// The most bytes of stream that an archive of so many bytes may have, and
+    /// the name of the limit that says so.
+    pub(super) fn stream_bytes_max(&self, archive_bytes: u64) -> (u64, &'static str) {
+        let by_ratio = archive_bytes.saturating_mul(self.ratio_max.into());
+        let by_ratio = by_ratio.max(self.ratio_exempt_bytes);
+        match by_ratio < self.expanded_bytes_max {
+            true => (by_ratio, "ratio_max"),
+            false => (self.expanded_bytes_max, "expanded_bytes_max"),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -51,10 +80,15 @@ impl Default for Limits {
             xattr_bytes_max: 256 << 10,
             global_xattr_bytes_max: 4096,
             text_bytes_max: 1 << 30,
+            sparse_extents_max: 1 << 20,
+            sparse_extents_total_max: 1 << 22,
             links_max: crate::index::walk::LINKS_MAX,
             // A deep tree in random order takes 20 for each entry; a hostile
             // one is given up after some ten seconds.
             steps_max: 1 << 26,
+            expanded_bytes_max: 1 << 40,
+            ratio_max: 200,
+            ratio_exempt_bytes: 32 << 30,
         }
     }
 }

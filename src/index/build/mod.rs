@@ -11,15 +11,16 @@
 //!           blocks   entries   rules    arenas    sorting
 //! ```
 //!
-//! Room is left for sparse files: an entry already carries a list of extents,
-//! and the tables hold them; only the decoding of GNU's formats is missing.
+//! Hard links to what comes later wait in `forward` until the end.
 
+mod acl;
 mod arena;
 mod base64;
 mod decode;
 mod entry;
 mod error;
 mod finish;
+mod forward;
 mod frame;
 mod header;
 mod limits;
@@ -54,6 +55,24 @@ pub struct BuildOptions {
     pub hash_key: [u8; 16],
     /// What the archive may ask for.
     pub limits: Limits,
+    /// Whether blocks of zeros are passed over instead of ending the archive,
+    /// as `tar --ignore-zeros` does: for archives that were joined.
+    pub ignore_zeros: bool,
+    /// Bytes of the archive as it is stored, if that is known: what its
+    /// expanding is measured against.
+    pub archive_bytes: Option<u64>,
+}
+
+impl BuildOptions {
+    /// The default limits for an archive of unknown size.
+    pub fn new(hash_key: [u8; 16]) -> Self {
+        Self {
+            hash_key,
+            limits: Limits::default(),
+            ignore_zeros: false,
+            archive_bytes: None,
+        }
+    }
 }
 
 /// What came of it.
@@ -72,7 +91,11 @@ pub struct Builder {
     decoder: Decoder,
     tree: Tree,
     report: Report,
+    options: BuildOptions,
+    stream_bytes_max: u64,
     ended: bool,
+    /// Whether the end of the archive was found to be not that of the stream.
+    is_more_known: bool,
 }
 
 impl fmt::Debug for Builder {
@@ -87,23 +110,31 @@ impl fmt::Debug for Builder {
 impl Builder {
     /// A builder that keeps its tables in arenas from `arenas`.
     pub fn new(options: BuildOptions, arenas: &mut dyn ArenaProvider) -> Result<Self, BuildError> {
+        let archive_bytes = options.archive_bytes.unwrap_or(u64::MAX);
         Ok(Self {
             framer: Framer::new(),
-            decoder: Decoder::new(options.limits),
+            decoder: Decoder::new(&options, arenas)?,
             tree: Tree::new(&options, arenas)?,
             report: Report::new(),
+            stream_bytes_max: options.limits.stream_bytes_max(archive_bytes).0,
+            options,
             ended: false,
+            is_more_known: false,
         })
     }
 
     /// Takes the next bytes of the stream, which start at `stream_offset`.
-    /// Breaks when the archive has ended: what follows is not part of it.
+    /// Breaks when the archive has ended: what follows is not part of it. It may
+    /// be given all the same, and should be: it is looked at for a second
+    /// archive, and counts for the limits.
     pub fn push(
         &mut self,
         stream_offset: u64,
         bytes: &[u8],
     ) -> Result<ControlFlow<()>, BuildError> {
+        self.check_expansion(stream_offset, bytes.len())?;
         if self.ended {
+            self.look_behind_end(bytes);
             return Ok(ControlFlow::Break(()));
         }
         self.framer.expect(stream_offset, bytes.len())?;
@@ -112,13 +143,15 @@ impl Builder {
         while let Some(piece) = self.framer.feed(at, &mut rest) {
             at = self.framer.offset();
             match piece {
-                Piece::Text => self.decoder.text(self.framer.text())?,
-                Piece::Block => {
-                    if self.block(at - bytes_u64(BLOCK_BYTES))?.is_break() {
-                        self.ended = true;
-                        return Ok(ControlFlow::Break(()));
-                    }
+                Piece::Text => {
+                    let next = self.decoder.text(self.framer.text())?;
+                    self.follow(next)?;
                 }
+                Piece::Block => self.block(at.saturating_sub(bytes_u64(BLOCK_BYTES)))?,
+            }
+            if self.ended {
+                self.look_behind_end(rest);
+                return Ok(ControlFlow::Break(()));
             }
         }
         Ok(ControlFlow::Continue(()))
@@ -139,31 +172,75 @@ impl Builder {
             let last = self.decoder.last_path();
             self.report.add(WarningKind::UnusedHeader, last);
         }
-        let summary = self.tree.finish(out)?;
-        Ok(Built {
-            summary,
-            report: self.report,
-        })
+        let mut report = self.report;
+        let summary = self.tree.finish(&mut report, out)?;
+        Ok(Built { summary, report })
     }
 
     /// Takes the block that starts at `offset`.
-    fn block(&mut self, offset: u64) -> Result<ControlFlow<()>, BuildError> {
+    fn block(&mut self, offset: u64) -> Result<(), BuildError> {
+        if self.decoder.is_undecided() {
+            let content = self.decoder.decide(Some(self.framer.block()));
+            self.place()?;
+            if let Some(rest) = content {
+                self.framer.pass_over(rest);
+                return Ok(());
+            }
+        }
         let block = self.framer.block();
-        match self.decoder.block(offset, block, &mut self.report)? {
+        let next = self.decoder.block(offset, block, &mut self.report)?;
+        self.follow(next)
+    }
+
+    /// Does what the decoder wants next.
+    fn follow(&mut self, next: Next) -> Result<(), BuildError> {
+        match next {
             Next::Block => {}
-            Next::End => return Ok(ControlFlow::Break(())),
+            Next::End { more } => {
+                self.ended = true;
+                self.is_more_known = more;
+            }
             Next::Text(len) => self.framer.gather(len),
             Next::Content(len) => {
                 self.decoder.entry_done();
                 self.framer.pass_over(len);
             }
             Next::Entry(len) => {
-                self.tree.place(&self.decoder.entry(), &mut self.report)?;
-                self.decoder.entry_done();
+                self.place()?;
                 self.framer.pass_over(len);
             }
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(())
+    }
+
+    fn place(&mut self) -> Result<(), BuildError> {
+        self.tree.place(&self.decoder.entry(), &mut self.report)?;
+        self.decoder.entry_done();
+        Ok(())
+    }
+
+    /// Reports data behind the end of the archive; once is enough.
+    fn look_behind_end(&mut self, bytes: &[u8]) {
+        let is_zero = |bytes: &[u8]| bytes.iter().fold(0, |any, byte| any | byte) == 0;
+        if !self.is_more_known && !bytes.chunks(4096).all(is_zero) {
+            self.is_more_known = true;
+            let last = self.decoder.last_path();
+            self.report.add(WarningKind::BehindEnd, last);
+        }
+    }
+
+    fn check_expansion(&self, offset: u64, len: usize) -> Result<(), BuildError> {
+        let end = offset.saturating_add(bytes_u64(len));
+        if end <= self.stream_bytes_max {
+            return Ok(());
+        }
+        let (limits, archive) = (&self.options.limits, self.options.archive_bytes);
+        let archive = archive.unwrap_or(u64::MAX).max(1);
+        let entry = self.decoder.entry();
+        Err(match limits.stream_bytes_max(archive) {
+            (max, limit @ "expanded_bytes_max") => entry.limit(limit, end, max),
+            (_, limit) => entry.limit(limit, end.div_ceil(archive), limits.ratio_max),
+        })
     }
 
     fn end_of_stream(&mut self) -> Result<(), BuildError> {
@@ -178,7 +255,13 @@ impl Builder {
                 entry: EntryName::new(last),
             });
         }
-        self.report.add(WarningKind::MissingEnd, last);
+        if !self.options.ignore_zeros || !self.decoder.is_after_zero() {
+            self.report.add(WarningKind::MissingEnd, last);
+        }
+        if self.decoder.is_undecided() {
+            self.decoder.decide(None);
+            self.place()?;
+        }
         Ok(())
     }
 }

@@ -3,9 +3,12 @@
 //!
 //! Guarantees: the length prefix rules, never the newline; numbers are checked;
 //! only keys that change what is served are kept. An empty value takes back
-//! what a global header set.
+//! what a global header set. Not kept, on purpose: `hdrcharset` (names are
+//! served as the bytes that they are), names of users and groups, times other
+//! than of modification, and what star saves of the disk it read from
+//! (`SCHILY.dev`, `.ino`, `.nlink`).
 
-use super::base64;
+use super::{acl, base64};
 use crate::types::Timestamp;
 
 /// What one key says about an entry.
@@ -56,10 +59,76 @@ pub(super) struct Pax {
     pub(super) uid: Field<i64>,
     pub(super) gid: Field<i64>,
     pub(super) mtime: Field<Timestamp>,
+    pub(super) dev_major: Field<i64>,
+    pub(super) dev_minor: Field<i64>,
+    /// Size of a sparse file of star, whose header holds eight digits of it.
+    pub(super) real_size: Field<u64>,
     /// In the order of the archive, names may repeat: the last one counts.
     pub(super) xattrs: Vec<OwnedXattr>,
-    /// What the entry needs and this builder has not.
-    pub(super) unsupported: Option<&'static str>,
+    /// Whether an access control list had to be dropped.
+    pub(super) bad_acl: bool,
+    /// Means nothing in a global header.
+    pub(super) sparse: PaxSparse,
+}
+
+/// What GNU tar says about a sparse file, in one of three versions: 0.0, a
+/// record for each number; 0.1, the map as one record; 1.0, the map is where
+/// the content is (GNU tar manual, "Storing Sparse Files").
+#[derive(Clone, Debug, Default)]
+pub(super) struct PaxSparse {
+    /// The name of the file; what is called its path is a substitute.
+    pub(super) name: Option<Vec<u8>>,
+    /// Its size with holes.
+    pub(super) real_size: Option<u64>,
+    major: u64,
+    minor: u64,
+    has_map: bool,
+    /// Of a piece whose length is still to come.
+    offset: Option<u64>,
+    pieces: Vec<(u64, u64)>,
+}
+
+impl PaxSparse {
+    /// The version, if the map is not in the header.
+    pub(super) fn version(&self) -> Option<(u64, u64)> {
+        (self.major > 0).then_some((self.major, self.minor))
+    }
+
+    /// Whether the header says which bytes are there.
+    pub(super) fn has_map(&self) -> bool {
+        self.has_map
+    }
+
+    /// Offset and length of each piece.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.pieces.iter().copied()
+    }
+
+    /// Takes the record `GNU.sparse.KEY`; whether it is valid.
+    fn set(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        match key {
+            b"name" => self.name = Some(value.to_vec()),
+            b"size" | b"realsize" => self.real_size = Some(decimal(value)?),
+            b"major" => self.major = decimal(value)?,
+            b"minor" => self.minor = decimal(value)?,
+            b"numblocks" => self.has_map = true,
+            b"offset" => self.offset = Some(decimal(value)?),
+            b"numbytes" => {
+                let piece = (self.offset.take()?, decimal(value)?);
+                self.pieces.push(piece);
+                self.has_map = true;
+            }
+            b"map" => {
+                let mut numbers = value.split(|b| *b == b',').map(decimal);
+                while let Some(offset) = numbers.next() {
+                    self.pieces.push((offset?, numbers.next()??));
+                }
+                self.has_map = true;
+            }
+            _ => {}
+        }
+        Some(())
+    }
 }
 
 impl Pax {
@@ -84,8 +153,10 @@ impl Pax {
         };
     }
 
-    /// Forgets all but the last attribute of each name.
-    pub(super) fn settle_xattrs(&mut self) {
+    /// After a global header: forgets all but the last attribute of each name,
+    /// and what only means something for one entry.
+    pub(super) fn settle(&mut self) {
+        self.sparse = PaxSparse::default();
         self.xattrs.reverse();
         self.xattrs.sort_by(|a, b| a.0.cmp(&b.0));
         self.xattrs.dedup_by(|later, first| later.0 == first.0);
@@ -109,26 +180,46 @@ impl Pax {
             b"uid" => self.uid = Field::parse(value, signed).ok_or("uid")?,
             b"gid" => self.gid = Field::parse(value, signed).ok_or("gid")?,
             b"mtime" => self.mtime = Field::parse(value, timestamp).ok_or("mtime")?,
-            key if key.starts_with(b"GNU.sparse.") => {
-                self.unsupported = Some("a sparse file");
-                if key == b"GNU.sparse.name" {
-                    self.path = Field::Set(value.to_vec());
-                }
+            b"SCHILY.devmajor" | b"SUN.devmajor" => {
+                self.dev_major = Field::parse(value, signed).ok_or("device number")?;
             }
-            key if key.starts_with(b"GNU.volume.") => {
-                self.unsupported = Some("an archive in several volumes");
+            b"SCHILY.devminor" | b"SUN.devminor" => {
+                self.dev_minor = Field::parse(value, signed).ok_or("device number")?;
             }
-            key => {
-                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    self.xattrs.push((name.to_vec(), value.to_vec()));
-                } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
-                    let name = base64::percent_decode(name).ok_or("LIBARCHIVE.xattr name")?;
-                    let value = base64::decode(value).ok_or("LIBARCHIVE.xattr value")?;
-                    self.xattrs.push((name, value));
-                }
+            b"SCHILY.realsize" => {
+                self.real_size = Field::parse(value, decimal).ok_or("SCHILY.realsize")?;
             }
+            b"SCHILY.acl.access" => self.acl(acl::ACCESS, value),
+            b"SCHILY.acl.default" => self.acl(acl::DEFAULT, value),
+            b"RHT.security.selinux" => {
+                // As setfilecon(3) stores it: with the NUL at its end.
+                let label = [value, b"\0"].concat();
+                self.xattrs.push((b"security.selinux".to_vec(), label));
+            }
+            key => self.set_prefixed(key, value)?,
         }
         Ok(())
+    }
+
+    fn set_prefixed(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
+        if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+            self.xattrs.push((unescape(name), value.to_vec()));
+        } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
+            let name = base64::percent_decode(name).ok_or("LIBARCHIVE.xattr name")?;
+            let value = base64::decode(value).ok_or("LIBARCHIVE.xattr value")?;
+            self.xattrs.push((name, value));
+        } else if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+            self.sparse.set(key, value).ok_or("GNU.sparse")?;
+        }
+        Ok(())
+    }
+
+    fn acl(&mut self, kind: acl::Kind, text: &[u8]) {
+        match acl::encode(kind, text) {
+            Ok(None) => {}
+            Ok(Some(value)) => self.xattrs.push((kind.name.to_vec(), value)),
+            Err(acl::Invalid) => self.bad_acl = true,
+        }
     }
 }
 
@@ -140,6 +231,23 @@ fn record(records: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let body = record.get(digits + 1..)?.strip_suffix(b"\n")?;
     let equals = body.iter().position(|b| *b == b'=')?;
     Some((&body[..equals], &body[equals + 1..], next))
+}
+
+/// The name of an attribute as GNU tar reads it back: a name may hold `=`, which
+/// ends a key.
+fn unescape(name: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let [first, tail @ ..] = rest {
+        let (byte, tail) = match rest {
+            [b'%', b'3', b'D', tail @ ..] => (b'=', tail),
+            [b'%', b'2', b'5', tail @ ..] => (b'%', tail),
+            _ => (*first, tail),
+        };
+        out.push(byte);
+        rest = tail;
+    }
+    out
 }
 
 /// Decimal digits and nothing else.
@@ -260,6 +368,12 @@ mod tests {
         for bad in ["", "-", ".5", "1.x", "--1", "9223372036854775808", "1 "] {
             assert_eq!(at(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn names_of_attributes_are_unescaped_as_gnu_tar_does() {
+        let read = pax(b"36 SCHILY.xattr.user.m%3D%25%41%.z=1\n").unwrap();
+        assert_eq!(read.xattrs, [(b"user.m=%%41%.z".to_vec(), b"1".to_vec())]);
     }
 
     #[test]

@@ -3,25 +3,28 @@
 //! Guarantees: the tree is what GNU tar (as root, with `-p`) makes in an empty
 //! directory. On purpose it is not where GNU tar reports an error: such an entry
 //! is left out with a warning, and what is there under its name stays (GNU tar
-//! removes it before a hard link that then fails); and links are followed as if
-//! the image were the root of the system, so an absolute one leads into the
-//! image and is usable at once (GNU tar makes those last and fails on entries
-//! behind them). The rules:
+//! removes it before a hard link that then fails); a hard link to what is not
+//! there yet waits for it; and links are followed as if the image were the root
+//! of the system, so an absolute one leads into the image and is usable at once
+//! (GNU tar makes those last and fails on entries behind them). The rules:
 //!
 //! | new \ there | file, link, device | empty directory | directory with entries |
 //! |---|---|---|---|
 //! | directory | replaces | same one, new attributes | same one, new attributes |
 //! | all else | replaces | replaces | left out |
 //!
-//! To replace makes a new inode: other names of the old one keep it.
+//! To replace makes a new inode: other names of the old one keep it. Content of
+//! a hard link becomes that of the file that it links to.
 
 use super::BuildOptions;
 use super::arena::{ArenaProvider, bytes_u64};
-use super::entry::{Attrs, Entry, EntryKind, Leaf};
+use super::entry::{Attrs, Entry, EntryKind, Leaf, Sparse, Whole};
 use super::error::BuildError;
+use super::forward::Forward;
 use super::report::{Report, WarningKind};
 use super::tables::{Tables, new_inode};
 use super::xattr::XattrStore;
+use crate::index::escape::EntryName;
 use crate::index::format::{FLAG_SPARSE, InodeRecord, NAME_BYTES_MAX, mode_of_kind};
 use crate::index::node::FileKind;
 use crate::index::walk::{Nodes, Shape, Stop, Walk, walk};
@@ -31,6 +34,9 @@ use crate::types::Ino;
 pub(super) struct Tree {
     pub(super) tables: Tables,
     pub(super) xattrs: XattrStore,
+    /// Hard links to what may still come; taken when finishing.
+    pub(super) forward: Option<Forward>,
+    pub(super) ignore_zeros: bool,
     steps_left: u64,
     /// The path of the entry that is being placed, without `.` and `//`.
     path: Vec<u8>,
@@ -52,7 +58,7 @@ enum New<'a> {
 }
 
 /// Why an entry was not placed.
-enum Refusal {
+pub(super) enum Refusal {
     /// It is left out.
     Warn(WarningKind),
     /// The archive cannot be indexed.
@@ -73,6 +79,8 @@ impl Tree {
         Ok(Self {
             tables: Tables::new(options, arenas)?,
             xattrs: XattrStore::new(arenas, &options.limits)?,
+            forward: Some(Forward::new(arenas, &options.limits)?),
+            ignore_zeros: options.ignore_zeros,
             steps_left: options.limits.steps_max,
             path: Vec::new(),
             parent_path: Vec::new(),
@@ -112,34 +120,56 @@ impl Tree {
         path: &[u8],
         report: &mut Report,
     ) -> Result<(), Refusal> {
-        let is_dir = entry.kind == EntryKind::Directory;
+        let is_dir = matches!(entry.kind, EntryKind::Directory);
         if path.is_empty() {
             return match is_dir {
                 true => Ok(self.update_dir(entry, Ino::ROOT, report)?),
                 false => Err(Refusal::Warn(WarningKind::BadName)),
             };
         }
-        let slash = path.iter().rposition(|b| *b == b'/');
-        let (parent, name) = path.split_at(slash.map_or(0, |at| at + 1));
+        let (parent, name) = split(path);
         // Made before anything that can fail, as tar does: it tries again with
         // parents whatever the reason for failing was.
         let parent = self.parent(entry, parent)?;
         let new = match entry.kind {
             EntryKind::Directory => New::Directory,
-            EntryKind::HardLink(target) => New::Name(self.hard_link_target(entry, target)?),
+            EntryKind::HardLink { target, .. } => match self.hard_link_target(entry, target) {
+                Err(Refusal::Warn(WarningKind::LinkTargetMissing)) => {
+                    return self.wait_for(entry, target, parent, name);
+                }
+                found => New::Name(found?),
+            },
             EntryKind::Leaf(Leaf::Symlink(to)) if to.is_empty() || to.contains(&0) => {
                 return Err(Refusal::Warn(WarningKind::BadLink));
             }
             EntryKind::Leaf(leaf) => New::Leaf(leaf),
         };
+        self.give(entry, parent, name, new, report)?;
+        match (new, entry.kind) {
+            (New::Name(ino), EntryKind::HardLink { content, .. }) => {
+                Ok(self.replace_content(entry, ino, content)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes `name` in `parent` what is new.
+    fn give(
+        &mut self,
+        entry: &Entry<'_>,
+        parent: Ino,
+        name: &[u8],
+        new: New<'_>,
+        report: &mut Report,
+    ) -> Result<(), Refusal> {
         let Some((dirent, there)) = self.tables.find(parent, name)? else {
             let ino = self.make(new, entry, parent, report)?;
-            return Ok(self.tables.add_name(entry, parent, name, ino)?);
+            self.tables.add_name(entry, parent, name, ino)?;
+            return Ok(());
         };
-        let record = self.tables.inode(there)?;
-        let shape = shape_of(record);
+        let shape = shape_of(self.tables.inode(there)?);
         if shape == Shape::Directory {
-            if is_dir {
+            if matches!(new, New::Directory) {
                 return Ok(self.update_dir(entry, there, report)?);
             }
             if self.tables.dir(there)?.count.get() > 0 {
@@ -155,6 +185,51 @@ impl Tree {
             self.parent_path.clear();
         }
         Ok(self.tables.point(dirent, ino)?)
+    }
+
+    /// Keeps a hard link until its target is there; not if it would have to
+    /// replace a directory then, which entries may be placed in until then.
+    fn wait_for(
+        &mut self,
+        entry: &Entry<'_>,
+        target: &[u8],
+        parent: Ino,
+        name: &[u8],
+    ) -> Result<(), Refusal> {
+        let there = self.tables.find(parent, name)?.map(|(_, ino)| ino);
+        let is_dir = match there {
+            Some(ino) => self.tables.inode(ino)?.is_dir(),
+            None => false,
+        };
+        match &mut self.forward {
+            Some(forward) if !is_dir => {
+                Ok(forward.add(entry, target, there, &self.tables.limits)?)
+            }
+            _ => Err(Refusal::Warn(WarningKind::LinkTargetMissing)),
+        }
+    }
+
+    /// Gives a file the content that came with another name of it.
+    fn replace_content(
+        &mut self,
+        entry: &Entry<'_>,
+        ino: Ino,
+        content: Option<Whole>,
+    ) -> Result<(), BuildError> {
+        let record = self.tables.inode_mut(ino)?;
+        let Some(content) = content.filter(|_| record.kind() == Some(FileKind::Regular)) else {
+            return Ok(());
+        };
+        if record.is_sparse() {
+            return Err(BuildError::Unsupported {
+                what: "content of a hard link to a sparse file",
+                entry: EntryName::new(entry.path),
+                offset: entry.offset,
+            });
+        }
+        record.size.set(content.size);
+        record.data.set(content.start.0);
+        Ok(())
     }
 
     /// The inode that a new name gets.
@@ -183,7 +258,7 @@ impl Tree {
         leaf: Leaf<'_>,
     ) -> Result<InodeRecord, BuildError> {
         let kind = match leaf {
-            Leaf::File { .. } => FileKind::Regular,
+            Leaf::File(_) | Leaf::SparseFile(_) => FileKind::Regular,
             Leaf::Symlink(_) => FileKind::Symlink,
             Leaf::Fifo => FileKind::Fifo,
             Leaf::CharDevice(_) => FileKind::CharDevice,
@@ -201,21 +276,39 @@ impl Tree {
                     .data
                     .set(self.tables.add_target(entry, target)?.into());
             }
-            Leaf::File { size, extents } => {
-                record.size.set(size);
-                match extents {
-                    [] if size == 0 => {}
-                    [one] if one.file_offset == 0 && one.len == size => {
-                        record.data.set(one.stream.0);
-                    }
-                    pieces => {
-                        record.flags.set(FLAG_SPARSE);
-                        record.data.set(self.tables.add_sparse(pieces)?.into());
-                    }
+            Leaf::File(content) => {
+                record.size.set(content.size);
+                if content.size > 0 {
+                    record.data.set(content.start.0);
                 }
             }
+            Leaf::SparseFile(sparse) => self.sparse_content(entry, sparse, &mut record)?,
         }
         Ok(record)
+    }
+
+    /// Gives a record the content of a sparse file, which may turn out to have
+    /// no holes.
+    fn sparse_content(
+        &mut self,
+        entry: &Entry<'_>,
+        sparse: Sparse<'_>,
+        record: &mut InodeRecord,
+    ) -> Result<(), BuildError> {
+        record.size.set(sparse.size);
+        match sparse.pieces {
+            [] if sparse.size == 0 => {}
+            [one] if one.file_offset.get() == 0 && one.len.get() == sparse.size => {
+                let start = sparse.start.0.saturating_add(one.stream.get());
+                record.data.set(start);
+            }
+            _ => {
+                record.flags.set(FLAG_SPARSE);
+                let number = self.tables.add_sparse(entry, sparse)?;
+                record.data.set(number.into());
+            }
+        }
+        Ok(())
     }
 
     /// Gives a directory that is there the attributes of an entry.
@@ -257,13 +350,18 @@ impl Tree {
 
     /// The inode that a hard link is to share: links on the way are followed,
     /// one at the end is itself what is linked, as link(2) does.
-    fn hard_link_target(&mut self, entry: &Entry<'_>, target: &[u8]) -> Result<Ino, Refusal> {
+    pub(super) fn hard_link_target(
+        &mut self,
+        entry: &Entry<'_>,
+        target: &[u8],
+    ) -> Result<Ino, Refusal> {
         let missing = WarningKind::LinkTargetMissing;
         let mut path = Vec::new();
         normalise(target, &mut path).map_err(|_| Refusal::Warn(missing))?;
         let found = self.walk(None, &path, false);
         let found = found.map_err(|stop| self.refusal(entry, stop, missing, missing))?;
-        match self.tables.inode(found)?.is_dir() {
+        let is_placeholder = self.tables.placeholder_number(found).is_some();
+        match !is_placeholder && self.tables.inode(found)?.is_dir() {
             true => Err(Refusal::Warn(WarningKind::LinkToDirectory)),
             false => Ok(found),
         }
@@ -278,14 +376,27 @@ impl Tree {
         if path == self.parent_path {
             return Ok(self.parent);
         }
-        let found = self.walk(Some(entry), path, true).map_err(|stop| {
-            let (file, nothing) = (WarningKind::ParentNotDirectory, WarningKind::ParentNotFound);
-            self.refusal(entry, stop, file, nothing)
-        })?;
+        let found = self.walk(Some(entry), path, true);
+        let found = found.map_err(|stop| self.no_parent(entry, stop))?;
         self.parent_path.clear();
         self.parent_path.extend_from_slice(path);
         self.parent = found;
         Ok(found)
+    }
+
+    /// The same, but nothing is made and no parent remembered.
+    pub(super) fn existing_parent(
+        &mut self,
+        entry: &Entry<'_>,
+        path: &[u8],
+    ) -> Result<Ino, Refusal> {
+        let found = self.walk(None, path, true);
+        found.map_err(|stop| self.no_parent(entry, stop))
+    }
+
+    fn no_parent(&self, entry: &Entry<'_>, stop: Stop<BuildError>) -> Refusal {
+        let (file, nothing) = (WarningKind::ParentNotDirectory, WarningKind::ParentNotFound);
+        self.refusal(entry, stop, file, nothing)
     }
 
     /// What a walk that did not arrive means for an entry.
@@ -357,6 +468,9 @@ impl Nodes for Growing<'_> {
     }
 
     fn shape(&mut self, ino: Ino) -> Result<Shape, BuildError> {
+        if self.tables.placeholder_number(ino).is_some() {
+            return Ok(Shape::Other);
+        }
         Ok(shape_of(self.tables.inode(ino)?))
     }
 
@@ -376,9 +490,16 @@ fn shape_of(record: &InodeRecord) -> Shape {
     }
 }
 
+/// The path of a directory with a slash at its end, or nothing, and the name in
+/// it.
+pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    let slash = path.iter().rposition(|b| *b == b'/');
+    path.split_at(slash.map_or(0, |at| at + 1))
+}
+
 /// Writes `raw` over `path` without leading, double and trailing slashes and
 /// without `.` components; says what is wrong with a name that cannot be.
-fn normalise(raw: &[u8], path: &mut Vec<u8>) -> Result<(), WarningKind> {
+pub(super) fn normalise(raw: &[u8], path: &mut Vec<u8>) -> Result<(), WarningKind> {
     path.clear();
     for name in raw.split(|b| *b == b'/') {
         match name {

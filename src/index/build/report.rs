@@ -18,14 +18,16 @@ pub enum WarningKind {
     ParentNotFound,
     /// Would replace a directory that has entries: left out.
     DirectoryNotEmpty,
-    /// A hard link to something that is not there, or not yet: left out.
+    /// A hard link to something that is nowhere in the archive: left out.
     LinkTargetMissing,
     /// A hard link to a directory: left out.
     LinkToDirectory,
     /// A symbolic link without a target, or with a NUL in it: left out.
     BadLink,
-    /// An entry of a type that is not known: left out.
+    /// An entry of a type that is not known: a regular file, as POSIX wants.
     UnknownType,
+    /// The rest of a file that another volume of the archive begins: left out.
+    Continued,
     /// A device number larger than Linux has: left out.
     BadDevice,
     /// An owner or group that Linux cannot have: made 65534 (nobody).
@@ -34,8 +36,14 @@ pub enum WarningKind {
     BadXattr,
     /// An attribute of overlayfs, which would act on overlays above: dropped.
     OverlayXattr,
-    /// A block of zeros between entries; `tar` reads on behind it too.
+    /// An access control list that names somebody by name only, or is not
+    /// valid: dropped.
+    BadAcl,
+    /// One block of zeros where the end of an archive has two, and more data
+    /// behind it: the end, as for every other reader.
     LoneZeroBlock,
+    /// Data behind the end of the archive.
+    BehindEnd,
     /// No end-of-archive marker: perhaps truncated between two entries.
     MissingEnd,
     /// A long name or extended header with no entry behind it.
@@ -43,7 +51,7 @@ pub enum WarningKind {
 }
 
 impl WarningKind {
-    const ALL: [WarningKind; 16] = [
+    const ALL: [WarningKind; 19] = [
         Self::DotDot,
         Self::BadName,
         Self::ParentNotDirectory,
@@ -53,11 +61,14 @@ impl WarningKind {
         Self::LinkToDirectory,
         Self::BadLink,
         Self::UnknownType,
+        Self::Continued,
         Self::BadDevice,
         Self::BadOwner,
         Self::BadXattr,
         Self::OverlayXattr,
+        Self::BadAcl,
         Self::LoneZeroBlock,
+        Self::BehindEnd,
         Self::MissingEnd,
         Self::UnusedHeader,
     ];
@@ -70,15 +81,24 @@ impl WarningKind {
             Self::ParentNotDirectory => "left out, a parent is not a directory",
             Self::ParentNotFound => "left out, a parent is a link that leads nowhere",
             Self::DirectoryNotEmpty => "left out, a directory with entries has the name",
-            Self::LinkTargetMissing => "left out, hard link to something not there before it",
+            Self::LinkTargetMissing => "left out, hard link to something that is not there",
             Self::LinkToDirectory => "left out, hard link to a directory",
             Self::BadLink => "left out, symbolic link with an invalid target",
-            Self::UnknownType => "left out, unknown type",
+            Self::UnknownType => "unknown type, taken for a regular file",
+            Self::Continued => "left out, the rest of a file that another volume begins",
             Self::BadDevice => "left out, device number too large",
             Self::BadOwner => "owner or group too large, made 65534",
             Self::BadXattr => "extended attribute with an invalid name dropped",
             Self::OverlayXattr => "overlayfs attribute dropped",
-            Self::LoneZeroBlock => "zero block before it, read on",
+            Self::BadAcl => "access control list without user numbers, or invalid, dropped",
+            Self::LoneZeroBlock => {
+                "a zero block behind it ends the archive, but there is more: if archives were \
+                 joined, index with --ignore-zeros"
+            }
+            Self::BehindEnd => {
+                "the last one before the end of the archive, but there is more: if archives were \
+                 joined, index with --ignore-zeros"
+            }
             Self::MissingEnd => "no end-of-archive marker behind it, perhaps truncated",
             Self::UnusedHeader => "extended header without an entry behind it",
         }

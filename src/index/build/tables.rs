@@ -14,14 +14,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::BuildOptions;
 use super::arena::{Area, ArenaProvider, Table, bytes_u64};
-use super::entry::{Attrs, Entry};
+use super::entry::{Attrs, Entry, Sparse};
 use super::error::BuildError;
 use super::limits::Limits;
 use crate::index::format::{
     DirentRecord, ExtentRecord, HashRecord, InodeRecord, NO_XATTRS, SparseRecord, mode_of_kind,
     name_hash,
 };
-use crate::index::node::{Extent, FileKind};
+use crate::index::node::FileKind;
 use crate::types::Ino;
 
 /// A directory while it grows.
@@ -64,6 +64,9 @@ pub(super) struct Tables {
     pub(super) grouped: Table<DirentRecord>,
     /// Filled when finishing.
     pub(super) hashes: Table<HashRecord>,
+    /// How many inode numbers behind those of all inodes stand for something
+    /// else, while links that waited are made.
+    pub(super) placeholders: u32,
     by_name: HashTable<u32>,
     map_key: RandomState,
 }
@@ -89,6 +92,7 @@ impl Tables {
             extents: Table::new(arenas, "extents", u32::MAX)?,
             grouped: Table::new(arenas, "grouped entries", most)?,
             hashes: Table::new(arenas, "hashes", most)?,
+            placeholders: 0,
             by_name: HashTable::new(),
             map_key: RandomState::new(),
         };
@@ -137,14 +141,15 @@ impl Tables {
         Ok(Some((*number, self.known_ino(ino)?)))
     }
 
-    /// Adds a name to a directory that does not have it.
+    /// Adds a name to a directory that does not have it, and returns the number
+    /// of its dirent.
     pub(super) fn add_name(
         &mut self,
         entry: &Entry<'_>,
         dir: Ino,
         name: &[u8],
         ino: Ino,
-    ) -> Result<(), BuildError> {
+    ) -> Result<u32, BuildError> {
         self.check_room(entry, self.dirents.len())?;
         let len = u8::try_from(name.len()).unwrap_or(u8::MAX);
         let name_at = self.append_text(entry, &[&[len], name])?;
@@ -159,11 +164,12 @@ impl Tables {
         let record = self.dirs.get_mut(dir_number)?;
         record.count.set(record.count.get().saturating_add(1));
         if self.by_name.len() == self.by_name.capacity() {
-            return self.remake_map();
+            self.remake_map()?;
+        } else {
+            let slot = self.slot(dir.record() + 1, hash);
+            self.by_name.insert_unique(slot, number, |_| 0);
         }
-        let slot = self.slot(dir.record() + 1, hash);
-        self.by_name.insert_unique(slot, number, |_| 0);
-        Ok(())
+        Ok(number)
     }
 
     /// Makes the map anew with twice the room. It holds every dirent, so
@@ -202,6 +208,33 @@ impl Tables {
         Ok(())
     }
 
+    /// Takes a name away. Its dirent remains, in no directory.
+    pub(super) fn remove_name(&mut self, dirent: u32) -> Result<(), BuildError> {
+        let record = self.dirents.get_mut(dirent)?;
+        let dir = std::mem::replace(&mut record.dir, 0.into()).get();
+        let dir = self.known_ino(dir)?;
+        let number = self.dir_number(dir)?;
+        let count = &mut self.dirs.get_mut(number)?.count;
+        count.set(count.get().saturating_sub(1));
+        Ok(())
+    }
+
+    /// The number that stands for placeholder `number`.
+    pub(super) fn placeholder(&self, number: u32) -> Result<Ino, BuildError> {
+        let record = self.inodes.len().checked_add(number);
+        let ino = record.and_then(Ino::from_record);
+        ino.ok_or(BuildError::Scratch {
+            what: "inodes",
+            number: number.into(),
+        })
+    }
+
+    /// Which placeholder an inode number stands for, if for one.
+    pub(super) fn placeholder_number(&self, ino: Ino) -> Option<u32> {
+        let number = ino.record().checked_sub(self.inodes.len())?;
+        (number < self.placeholders).then_some(number)
+    }
+
     /// Adds an inode without a name.
     pub(super) fn add_inode(
         &mut self,
@@ -238,15 +271,24 @@ impl Tables {
     }
 
     /// Adds the extents of a sparse file and returns the number of its record.
-    pub(super) fn add_sparse(&mut self, extents: &[Extent]) -> Result<u32, BuildError> {
+    pub(super) fn add_sparse(
+        &mut self,
+        entry: &Entry<'_>,
+        sparse: Sparse<'_>,
+    ) -> Result<u32, BuildError> {
         let first = self.extents.len();
+        let max = self.limits.sparse_extents_total_max;
+        let count = bytes_u64(sparse.pieces.len()).saturating_add(first.into());
+        if count > max.into() {
+            return Err(entry.limit("sparse_extents_total_max", count, max));
+        }
         let mut allocated = 0_u64;
-        for extent in extents {
-            allocated = allocated.saturating_add(extent.len);
+        for piece in sparse.pieces {
+            let stream = sparse.start.0.saturating_add(piece.stream.get());
+            allocated = allocated.saturating_add(piece.len.get());
             self.extents.push(ExtentRecord {
-                file_offset: extent.file_offset.into(),
-                stream: extent.stream.0.into(),
-                len: extent.len.into(),
+                stream: stream.into(),
+                ..*piece
             })?;
         }
         self.sparse.push(SparseRecord {
@@ -285,6 +327,11 @@ impl Tables {
             what: "directories",
             number: data,
         })
+    }
+
+    /// An inode number found in a table where 0 is for none.
+    pub(super) fn ino_or_none(&self, number: u32) -> Option<Ino> {
+        Ino::new(number.into())
     }
 
     /// An inode number found in a table.

@@ -6,9 +6,10 @@
 
 use super::super::tables::Span;
 use super::super::{ReadAt, SourceError};
+use super::Checkpoint;
 use super::input::Input;
 use super::member::{self, FrameError, Next};
-use super::window::{WindowRestorer, start_at, start_byte};
+use super::window::{WindowRestorer, start_at};
 use crate::sys::inflate::{Inflate, Status, Stop, WINDOW_BYTES};
 
 /// Compressed bytes that a decoder holds, and reads at once, at most.
@@ -61,15 +62,16 @@ impl GzipDecoder {
         frame: Option<&[u8]>,
         windows: &WindowRestorer,
     ) -> Result<(), SourceError> {
-        let at = span.archive_bit / 8;
-        self.input
-            .seek(at, first_read_bytes(span, wanted_end), LATER_READ_BYTES);
         self.aim(span);
         let mut buf = [0; WINDOW_BYTES];
         let len = frame.map_or(Ok(0), |frame| windows.restore(frame, &mut buf))?;
-        let start = start_byte(&mut self.input, archive, span.archive_bit)?;
-        start_at(&mut self.inflate, start, &buf[..len])
-            .map_err(|what| SourceError::Inflate { at, what })?;
+        let checkpoint = Checkpoint {
+            archive_bit: span.archive_bit,
+            header_bits: span.header_bits,
+        };
+        let reads = (first_read_bytes(span, wanted_end), LATER_READ_BYTES);
+        let (inflate, input) = (&mut self.inflate, &mut self.input);
+        start_at(inflate, input, archive, checkpoint, &buf[..len], reads)?;
         self.position = span.start;
         self.member_ended = false;
         Ok(())
@@ -98,7 +100,10 @@ impl GzipDecoder {
                 Status::NeedInput if !self.input.fill(archive)? => {
                     return Err(self.error("it goes on behind the next checkpoint"));
                 }
-                Status::NeedInput | Status::OutputFull | Status::BlockEnd { .. } => {}
+                Status::NeedInput
+                | Status::OutputFull
+                | Status::BlockEnd { .. }
+                | Status::Symbols => {}
             }
         }
         Ok(())

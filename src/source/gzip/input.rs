@@ -38,11 +38,18 @@ impl Input {
     }
 
     /// Goes to archive offset `at`: the first read will be of `first` bytes,
-    /// later ones of `later`.
+    /// later ones of `later`. What is in the buffer is not read again.
     pub(crate) fn seek(&mut self, at: u64, first: usize, later: usize) {
-        (self.start, self.end, self.at) = (0, 0, at);
-        self.next_read = first.clamp(1, self.buf.len());
         self.later_reads = later.clamp(1, self.buf.len());
+        let start = at.checked_sub(self.at - self.start as u64);
+        let start = start.and_then(|n| usize::try_from(n).ok());
+        if let Some(start) = start.filter(|start| *start < self.end) {
+            (self.start, self.at) = (start, at);
+            self.next_read = self.later_reads;
+        } else {
+            (self.start, self.end, self.at) = (0, 0, at);
+            self.next_read = first.clamp(1, self.buf.len());
+        }
     }
 
     /// Sets the first archive offset that is out of bounds.

@@ -1,13 +1,24 @@
 //! gzip (RFC 1952) as a sequence of members, and random access into them.
 //!
 //! Invariants: a stream offset counts the output of all members together;
-//! decoding starts at the first bit of a deflate block, with the bytes before
-//! it that it may refer to (its window), or at a member's start without any.
+//! decoding starts at the first bit of a deflate block, or of a symbol in one,
+//! with the bytes before it that it may refer to (its window), or at a member's
+//! start without any.
 
 pub(crate) mod decoder;
 pub(crate) mod input;
 pub(crate) mod member;
 pub(crate) mod window;
+
+/// Where decoding can begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    /// The first bit to decode: byte of the archive times 8, plus bit.
+    pub(crate) archive_bit: u64,
+    /// How many bits before that the block starts whose codes it uses; 0 where
+    /// a block starts there itself.
+    pub(crate) header_bits: u32,
+}
 
 /// `archive_bit` of a place in the archive: the first bit of byte `at`, less
 /// `unused` bits of the byte before it.

@@ -10,8 +10,8 @@
 //! byte tells where it came from.
 //!
 //! Guarantees: whatever goes wrong while finding, the whole window is kept,
-//! never one that lacks a byte. (The technique of sparse windows is that of
-//! `rapidgzip`, Knespel and Brunst 2023.)
+//! never one that lacks a byte. (Sparse windows are known from `rapidgzip`, markers in
+//! place of an unknown window from `pugz`, Kerbiriou and Chikhi 2019.)
 
 use std::io;
 use std::sync::Mutex;
@@ -20,6 +20,7 @@ use zstd::bulk::{Compressor, Decompressor};
 
 use super::super::tables::damaged;
 use super::super::{ReadAt, SourceError};
+use super::Checkpoint;
 use super::input::Input;
 use crate::sys::inflate::{Inflate, Status, Stop, WINDOW_BYTES};
 
@@ -81,17 +82,17 @@ impl WindowPacker {
     }
 
     /// The frame that stands for `window`, the bytes before the checkpoint at
-    /// `archive_bit` (at most 32 KiB of the same member). Empty if decoding
+    /// `checkpoint` (at most 32 KiB of the same member). Empty if decoding
     /// from there needs none of them.
     pub(crate) fn pack(
         &mut self,
         archive: &dyn ReadAt,
-        archive_bit: u64,
+        checkpoint: Checkpoint,
         window: &[u8],
     ) -> io::Result<&[u8]> {
         let window = &window[window.len().saturating_sub(WINDOW_BYTES)..];
         self.sparse.clear();
-        match self.decode_markers(archive, archive_bit, window.len()) {
+        match self.decode_markers(archive, checkpoint, window.len()) {
             Some(produced) => {
                 self.sparse.resize(window.len(), 0);
                 if !self.copy_referred(window, produced) {
@@ -125,13 +126,18 @@ impl WindowPacker {
 
     /// Decodes up to 32 KiB behind the checkpoint with both marker windows;
     /// the number of bytes, or `None` if that fails for any reason.
-    fn decode_markers(&mut self, archive: &dyn ReadAt, bit: u64, window: usize) -> Option<usize> {
-        let limit = archive.len().min((bit / 8).checked_add(READ_BYTES_MAX)?);
-        self.input.seek(bit / 8, READ_BYTES, READ_BYTES);
-        self.input.set_limit(limit);
-        let start = start_byte(&mut self.input, archive, bit).ok()?;
+    fn decode_markers(
+        &mut self,
+        archive: &dyn ReadAt,
+        checkpoint: Checkpoint,
+        window: usize,
+    ) -> Option<usize> {
+        let limit = (checkpoint.archive_bit / 8).checked_add(READ_BYTES_MAX)?;
+        self.input.set_limit(archive.len().min(limit));
         for (inflate, markers) in self.inflates.iter_mut().zip(&self.markers) {
-            start_at(inflate, start, &markers[WINDOW_BYTES - window..]).ok()?;
+            let window = &markers[WINDOW_BYTES - window..];
+            let reads = (READ_BYTES, READ_BYTES);
+            start_at(inflate, &mut self.input, archive, checkpoint, window, reads).ok()?;
         }
         let mut produced = 0;
         while produced < WINDOW_BYTES {
@@ -157,37 +163,92 @@ impl WindowPacker {
     }
 }
 
-/// The bits before the first whole byte of the code at `bit`: how many, and
-/// their values. Leaves `input`, which stands at that byte, behind them.
-pub(crate) fn start_byte(
+/// Compressed bytes that are read for the header of a block far before its
+/// checkpoint: the header is hardly longer.
+const HEADER_READ_BYTES: usize = 512;
+/// A header this near is read together with what is behind the checkpoint.
+const HEADER_NEAR_BYTES: u64 = 32 * 1024;
+
+/// Brings a decoder to `checkpoint`, with a window, and `input` behind the byte
+/// in which it starts. `reads` are the sizes of its first read and of later
+/// ones.
+pub(crate) fn start_at(
+    inflate: &mut Inflate,
+    input: &mut Input,
+    archive: &dyn ReadAt,
+    checkpoint: Checkpoint,
+    window: &[u8],
+    reads: (usize, usize),
+) -> Result<(), SourceError> {
+    let Checkpoint {
+        archive_bit,
+        header_bits,
+    } = checkpoint;
+    let failed = |what| SourceError::Inflate {
+        at: archive_bit / 8,
+        what,
+    };
+    inflate.reset().map_err(failed)?;
+    if !window.is_empty() {
+        inflate.set_dictionary(window).map_err(failed)?;
+    }
+    if header_bits > 0 {
+        let header = archive_bit.checked_sub(header_bits.into());
+        let header = header.ok_or(damaged("a checkpoint before the archive"))?;
+        let distance = archive_bit / 8 - header / 8;
+        let near = usize::try_from(distance)
+            .ok()
+            .filter(|_| distance <= HEADER_NEAR_BYTES);
+        let first = near.map_or(HEADER_READ_BYTES, |distance| distance + reads.0);
+        input.seek(header / 8, first, HEADER_READ_BYTES);
+        prime(inflate, input, archive, header)?;
+        read_codes(inflate, input, archive)?;
+        inflate.forget_bits().map_err(failed)?;
+    }
+    input.seek(archive_bit / 8, reads.0, reads.1);
+    prime(inflate, input, archive, archive_bit)
+}
+
+/// Feeds the bits before the first whole byte of the code at `bit`. Leaves
+/// `input`, which stands at that byte, behind them.
+fn prime(
+    inflate: &mut Inflate,
     input: &mut Input,
     archive: &dyn ReadAt,
     bit: u64,
-) -> Result<(u8, u8), SourceError> {
+) -> Result<(), SourceError> {
     let [skipped, ..] = (bit % 8).to_le_bytes();
     if skipped == 0 {
-        return Ok((0, 0));
+        return Ok(());
     }
-    let byte = input
-        .take(archive)?
-        .ok_or(damaged("a checkpoint at the end of the archive"))?;
-    Ok((8 - skipped, byte >> skipped))
+    let byte = input.take(archive)?;
+    let byte = byte.ok_or(damaged("a checkpoint at the end of the archive"))?;
+    inflate
+        .prime(8 - skipped, byte >> skipped)
+        .map_err(|what| SourceError::Inflate { at: bit / 8, what })
 }
 
-/// Brings a decoder to where `start` says, with a window.
-pub(crate) fn start_at(
+/// Reads the header of the block that starts here.
+fn read_codes(
     inflate: &mut Inflate,
-    (bits, value): (u8, u8),
-    window: &[u8],
-) -> Result<(), &'static str> {
-    inflate.reset()?;
-    if bits > 0 {
-        inflate.prime(bits, value)?;
+    input: &mut Input,
+    archive: &dyn ReadAt,
+) -> Result<(), SourceError> {
+    let mut nothing = [0];
+    while input.fill(archive)? {
+        let progress = inflate.inflate(input.available(), &mut nothing, Stop::AtSymbols);
+        let progress = progress.map_err(|what| SourceError::Inflate {
+            at: input.position(),
+            what,
+        })?;
+        input.consume(progress.consumed);
+        match progress.status {
+            Status::Symbols => return Ok(()),
+            Status::NeedInput => {}
+            _ => break,
+        }
     }
-    if !window.is_empty() {
-        inflate.set_dictionary(window)?;
-    }
-    Ok(())
+    Err(damaged("a checkpoint without a block's header"))
 }
 
 /// Restores windows. Shared between threads; its lock is held only to take a

@@ -7,6 +7,7 @@
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use super::super::gzip::Checkpoint;
 use super::error::ArchiveError;
 
 /// How many chunks there are: one that each side works on, two in between.
@@ -52,7 +53,7 @@ pub(super) struct Mark {
 pub(super) enum What {
     /// A span starts; at least one byte follows.
     Span {
-        archive_bit: u64,
+        checkpoint: Checkpoint,
         /// How many of the bytes before it its code may refer to.
         window: usize,
     },

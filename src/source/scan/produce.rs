@@ -7,9 +7,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::super::gzip::bit_before;
 use super::super::gzip::input::Input;
 use super::super::gzip::member::{self, FrameError, Next};
+use super::super::gzip::{Checkpoint, bit_before};
 use super::super::{ReadAt, SourceError};
 use super::error::ArchiveError;
 use super::feed::{CHUNK_BYTES, Feed, Halt, MemberEnd, What};
@@ -71,8 +71,12 @@ pub(super) fn plain(archive: &dyn ReadAt, mut feed: Feed) -> Result<Produced, Ha
         archive.read_exact_at(at, &mut space[..len])?;
         if at.is_multiple_of(PLAIN_SPAN_BYTES) {
             let archive_bit = bit_before(at, 0).ok_or(TOO_LONG)?;
-            feed.mark(What::Span {
+            let checkpoint = Checkpoint {
                 archive_bit,
+                header_bits: 0,
+            };
+            feed.mark(What::Span {
+                checkpoint,
                 window: 0,
             })?;
         }
@@ -88,12 +92,7 @@ pub(super) fn gzip(archive: &dyn ReadAt, span_bytes: u64, feed: Feed) -> Result<
     let mut input = Input::new(READ_BYTES);
     input.set_limit(archive.len());
     let inflate = Inflate::new().map_err(|what| ArchiveError::Deflate { at: 0, what })?;
-    let cuts = Cuts {
-        span_bytes: span_bytes.max(1),
-        since: 0,
-        pending: None,
-        started: false,
-    };
+    let cuts = Cuts::new(span_bytes);
     let mut gunzip = Gunzip {
         archive,
         input,
@@ -135,7 +134,9 @@ fn frame_error(error: FrameError, archive: &dyn ReadAt, member_at: u64) -> Archi
     }
 }
 
-/// Chooses where spans start.
+/// Chooses where spans start: at the first boundary of blocks that makes a span
+/// long enough; if a quarter more passes without one, inside of the block, in
+/// front of any symbol.
 struct Cuts {
     span_bytes: u64,
     /// Bytes since the last span started.
@@ -144,36 +145,96 @@ struct Cuts {
     pending: Option<Place>,
     /// Whether the first span was offered.
     started: bool,
+    /// The first bit of the current block, and the bytes that came out of it.
+    block_bit: u64,
+    block_bytes: u64,
+    /// Bytes of input looked at closely without finding a place, and how long
+    /// the span must get before the next look.
+    looked: u32,
+    look_again_at: u64,
 }
+
+/// Bytes of input looked at for a place between two symbols before giving up
+/// for a while: a symbol has at most 48 bits, but a stored block has none.
+const LOOK_BYTES_MAX: u32 = 64;
+/// How much later to look again.
+const LOOK_AGAIN_BYTES: u64 = 16 * 1024;
 
 #[derive(Clone, Copy)]
 struct Place {
-    archive_bit: u64,
+    checkpoint: Checkpoint,
     window: usize,
 }
 
+/// How to decode on.
+enum Pace {
+    /// So many bytes, or to the end of the block.
+    Free(u64),
+    /// One byte of input, to see whether it ends a symbol.
+    Close,
+}
+
 impl Cuts {
+    fn new(span_bytes: u64) -> Self {
+        Self {
+            span_bytes: span_bytes.max(1),
+            since: 0,
+            pending: None,
+            started: false,
+            block_bit: 0,
+            block_bytes: 0,
+            looked: 0,
+            look_again_at: 0,
+        }
+    }
+
     /// Offers a place to start a span. One without bytes since the last offer
-    /// replaces that: it is at the same stream offset and needs less.
+    /// replaces that: it is at the same stream offset and needs less. The start
+    /// of a member needs no window, so it may come a quarter early.
     fn offer(&mut self, place: Place) {
-        if !self.started || self.pending.is_some() || self.since >= self.span_bytes {
+        let early = if place.window == 0 {
+            self.span_bytes / 4
+        } else {
+            0
+        };
+        let is_due = self.since >= self.span_bytes - early;
+        if !self.started || self.pending.is_some() || is_due {
             self.started = true;
             self.pending = Some(place);
         }
     }
 
-    /// How to decode on: freely up to the bytes that a span has at least, then
-    /// to the end of the block.
-    fn stop(&self) -> (Stop, u64) {
+    fn pace(&self) -> Pace {
         let since = if self.pending.is_some() {
             0
         } else {
             self.since
         };
-        match self.span_bytes.checked_sub(since) {
-            None | Some(0) => (Stop::AtBlock, u64::MAX),
-            Some(missing) => (Stop::Run, missing),
+        let longest = self.span_bytes.saturating_add(self.span_bytes / 4);
+        match longest.max(self.look_again_at).checked_sub(since) {
+            None | Some(0) if self.block_bytes > 0 => Pace::Close,
+            None | Some(0) => Pace::Free(1),
+            Some(missing) => Pace::Free(missing),
         }
+    }
+
+    /// Looked at a byte closely, without finding a place.
+    fn found_none(&mut self) {
+        self.looked += 1;
+        if self.looked >= LOOK_BYTES_MAX {
+            self.looked = 0;
+            self.look_again_at = self.since.saturating_add(LOOK_AGAIN_BYTES);
+        }
+    }
+
+    /// A block starts at `bit`.
+    fn block(&mut self, bit: u64) {
+        (self.block_bit, self.block_bytes) = (bit, 0);
+    }
+
+    /// A span starts.
+    fn restart(&mut self) {
+        (self.since, self.looked, self.look_again_at) = (0, 0, 0);
     }
 }
 
@@ -191,15 +252,19 @@ impl Gunzip<'_> {
         self.inflate
             .reset()
             .map_err(|what| self.deflate_error(what))?;
-        self.offer(0, 0)?;
+        self.boundary(0, 0)?;
         let mut member_bytes: u64 = 0;
         loop {
-            let (stop, most) = self.cuts.stop();
+            let pace = self.cuts.pace();
             let space = self.feed.space()?;
+            let (input, most) = match pace {
+                Pace::Free(most) => (self.input.available(), most),
+                Pace::Close => (first_byte(self.input.available()), u64::MAX),
+            };
             let most = usize::try_from(most).unwrap_or(usize::MAX).min(space.len());
             let result = self
                 .inflate
-                .inflate(self.input.available(), &mut space[..most], stop);
+                .inflate(input, &mut space[..most], Stop::AtBlock);
             let progress = result.map_err(|what| self.deflate_error(what))?;
             self.input.consume(progress.consumed);
             if progress.produced > 0 {
@@ -207,14 +272,17 @@ impl Gunzip<'_> {
                 member_bytes += progress.produced as u64;
             }
             match progress.status {
-                Status::OutputFull | Status::BlockEnd { last: true, .. } => {}
+                Status::OutputFull | Status::Symbols | Status::BlockEnd { last: true, .. } => {}
                 Status::BlockEnd {
                     unused_bits,
                     last: false,
                 } => {
-                    self.offer(unused_bits, member_bytes)?;
+                    self.boundary(unused_bits, member_bytes)?;
                 }
                 Status::NeedInput => {
+                    if matches!(pace, Pace::Close) {
+                        self.between_symbols(member_bytes);
+                    }
                     if !self.input.fill(self.archive)? {
                         let at = self.archive.len();
                         return Err(ArchiveError::Truncated { at, member_at }.into());
@@ -235,34 +303,52 @@ impl Gunzip<'_> {
         }))
     }
 
-    /// Offers the input's position, less `unused` bits, as a start of a span.
-    fn offer(&mut self, unused: u8, member_bytes: u64) -> Result<(), Halt> {
+    /// A block starts at the input's position, less `unused` bits.
+    fn boundary(&mut self, unused: u8, member_bytes: u64) -> Result<(), Halt> {
         let archive_bit = bit_before(self.input.position(), unused).ok_or(TOO_LONG)?;
+        self.cuts.block(archive_bit);
+        let checkpoint = Checkpoint {
+            archive_bit,
+            header_bits: 0,
+        };
+        self.offer(checkpoint, member_bytes);
+        Ok(())
+    }
+
+    /// Offers the input's position if it is between two symbols.
+    fn between_symbols(&mut self, member_bytes: u64) {
+        let place = || {
+            let unused = self.inflate.between_symbols()?;
+            let archive_bit = bit_before(self.input.position(), 0)?.checked_sub(unused)?;
+            let header_bits = archive_bit.checked_sub(self.cuts.block_bit)?;
+            let header_bits = u32::try_from(header_bits).ok().filter(|bits| *bits > 0)?;
+            Some(Checkpoint {
+                archive_bit,
+                header_bits,
+            })
+        };
+        match place() {
+            Some(checkpoint) => self.offer(checkpoint, member_bytes),
+            None => self.cuts.found_none(),
+        }
+    }
+
+    fn offer(&mut self, checkpoint: Checkpoint, member_bytes: u64) {
         let window = usize::try_from(member_bytes)
             .unwrap_or(usize::MAX)
             .min(WINDOW_BYTES);
-        self.cuts.offer(Place {
-            archive_bit,
-            window,
-        });
-        Ok(())
+        self.cuts.offer(Place { checkpoint, window });
     }
 
     /// Hands `n` written bytes over, in front of which a span may start.
     fn wrote(&mut self, n: usize) -> Result<(), Halt> {
-        if let Some(Place {
-            archive_bit,
-            window,
-        }) = self.cuts.pending.take()
-        {
-            self.feed.mark(What::Span {
-                archive_bit,
-                window,
-            })?;
-            self.cuts.since = 0;
+        if let Some(Place { checkpoint, window }) = self.cuts.pending.take() {
+            self.feed.mark(What::Span { checkpoint, window })?;
+            self.cuts.restart();
         }
         self.feed.wrote(n);
         self.cuts.since += n as u64;
+        self.cuts.block_bytes += n as u64;
         Ok(())
     }
 
@@ -272,4 +358,8 @@ impl Gunzip<'_> {
             what,
         }
     }
+}
+
+fn first_byte(input: &[u8]) -> &[u8] {
+    &input[..input.len().min(1)]
 }

@@ -9,6 +9,7 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
 use super::super::ReadAt;
+use super::super::gzip::Checkpoint;
 use super::super::gzip::window::WindowPacker;
 use super::super::tables::{SpanRecord, checksum_seed};
 use super::ScanOutput;
@@ -99,11 +100,8 @@ impl<'a, 'o> Recorder<'a, 'o> {
             self.bytes(&bytes[done..mark.place])?;
             done = mark.place;
             match mark.what {
-                What::Span {
-                    archive_bit,
-                    window,
-                } => {
-                    self.span(archive_bit, window, &bytes[..done])?;
+                What::Span { checkpoint, window } => {
+                    self.span(checkpoint, window, &bytes[..done])?;
                 }
                 What::Member(end) => self.member(end)?,
             }
@@ -164,20 +162,27 @@ impl<'a, 'o> Recorder<'a, 'o> {
 
     /// Records that a span starts here; `before` is what its chunk holds in
     /// front of it.
-    fn span(&mut self, bit: u64, window: usize, before: &[u8]) -> Result<(), RecordError> {
+    fn span(
+        &mut self,
+        checkpoint: Checkpoint,
+        window: usize,
+        before: &[u8],
+    ) -> Result<(), RecordError> {
         self.end_span()?;
         let mut frame: &[u8] = &[];
         if window > 0 {
             let bytes = last_bytes(&self.tail, before, window, &mut self.joined);
-            frame = self.packer.pack(self.archive, bit, bytes)?;
+            frame = self.packer.pack(self.archive, checkpoint, bytes)?;
         }
         let record = SpanRecord {
             stream_start: U64::new(self.recorded.stream_len),
-            archive_bit: U64::new(bit),
+            archive_bit: U64::new(checkpoint.archive_bit),
             window_offset: U64::new(self.recorded.windows_bytes),
             // A frame is hardly longer than a window, so it fits.
             window_len: U32::new(u32::try_from(frame.len()).unwrap_or(0)),
             first_block: U32::new(self.recorded.blocks),
+            header_bits: U32::new(checkpoint.header_bits),
+            reserved: U32::new(0),
         };
         self.windows.write_all(frame)?;
         self.recorded.windows_bytes += frame.len() as u64;

@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::super::{BuildError, BuildOptions, Limits, WarningKind};
-use crate::index::testing::{Archive, Head, build, build_cut, build_err, options, sign, tree};
+use crate::index::testing::{
+    Archive, Head, SPARSE_GNU, build, build_cut, build_err, options, sign, tree,
+};
 
 fn new() -> Archive {
     Archive::default()
@@ -28,7 +30,37 @@ fn sample() -> Vec<u8> {
             ..Head::new(b'3', "null")
         })
         .file("etc/passwd", "2")
+        .hard_link("etc/later", "latest")
+        .hard_link("etc/never", "no")
+        .with(Head::link(b'1', "etc/with", "etc/passwd"), "22")
+        .pax(
+            b'x',
+            &[
+                ("GNU.sparse.size", b"2000"),
+                ("GNU.sparse.map", b"0,1,1000,3,2000,0"),
+            ],
+        )
+        .file("sparse-0.1", "1234")
+        .pax(
+            b'x',
+            &[
+                ("GNU.sparse.major", b"1"),
+                ("GNU.sparse.name", b"sparse-1.0"),
+                ("GNU.sparse.realsize", b"3000"),
+            ],
+        )
+        .file(
+            "x",
+            "2\n5\n2\n100\n1\n".to_owned() + &"\0".repeat(500) + "123",
+        )
+        .sparse(&SPARSE_GNU, "old", 5000, &old_map(), b"123456")
+        .file("latest", "3")
         .end()
+}
+
+/// A map that does not fit into one header.
+fn old_map() -> Vec<(u64, u64)> {
+    (0..6).map(|n| (n * 700, 1)).collect()
 }
 
 fn with_limits(change: impl Fn(&mut Limits)) -> BuildOptions {
@@ -92,16 +124,17 @@ fn ends_of_archives() {
         build_cut(options(), &stream, 1 << 20).map(|(_, built)| built.report)
     };
     assert!(end(&[0; 1024]).unwrap().is_empty());
-    assert!(
-        end(&[&[0; 1024][..], b"garbage behind the end"].concat())
-            .unwrap()
-            .is_empty()
-    );
+    assert!(end(&[0; 20_000]).unwrap().is_empty());
     for tail in [&[][..], &[0; 512], &[0; 100]] {
         assert_eq!(end(tail).unwrap().count(WarningKind::MissingEnd), 1);
     }
-    let lone = [&[0; 512][..], &new().file("b", "").end()].concat();
-    assert_eq!(end(&lone).unwrap().count(WarningKind::LoneZeroBlock), 1);
+    let joined = new().file("b", "").end();
+    for more in [&b"garbage behind the end"[..], &joined] {
+        for zeros in [1024, 9000] {
+            let tail = [&vec![0; zeros][..], more].concat();
+            assert_eq!(end(&tail).unwrap().count(WarningKind::BehindEnd), 1);
+        }
+    }
     assert!(matches!(
         end(&[1; 512]),
         Err(BuildError::Checksum { offset: 1024, .. })
@@ -109,6 +142,57 @@ fn ends_of_archives() {
     assert!(matches!(end(&[1; 100]), Err(BuildError::Truncated { .. })));
     let unused = new().pax(b'x', &[("path", b"gone")]).end();
     assert_eq!(end(&unused).unwrap().count(WarningKind::UnusedHeader), 1);
+}
+
+/// All readers stop there, so what is behind it must not appear.
+#[test]
+fn a_single_zero_block_is_an_end() {
+    let archive = new().file("a", "x").body(&[0; 512]).file("b", "");
+    let stream = archive.end();
+    let (index, built) = build(&stream);
+    assert_eq!(tree(&index, &stream), ["a f644 n1 x"]);
+    let met: Vec<_> = built.report.warnings().map(|w| w.kind).collect();
+    assert_eq!(met, [WarningKind::LoneZeroBlock]);
+    let first = [&[0; 512][..], &new().file("b", "").end()].concat();
+    assert!(matches!(
+        build_err(&first),
+        BuildError::NotTar { offset: 512 }
+    ));
+}
+
+#[test]
+fn zeros_are_passed_over_if_asked_for() {
+    let ignoring = BuildOptions {
+        ignore_zeros: true,
+        ..options()
+    };
+    let build = |stream: &[u8]| {
+        let (sections, built) = build_cut(ignoring, stream, 700).unwrap();
+        let index = sections.open().unwrap();
+        index.verify(stream.len().try_into().unwrap()).unwrap();
+        assert!(index.ignored_zeros());
+        (tree(&index, stream), built.report)
+    };
+    let one = new().file("a", "1").end();
+    let two = new().file("b", "2").file("a", "3").end();
+    let wanted = ["a f644 n1 3", "b f644 n1 2"];
+    for zeros in [0, 512, 1536, 9 * 512] {
+        let (tree, report) = build(&[&one[..], &vec![0; zeros], &two].concat());
+        assert_eq!(tree, wanted);
+        assert!(report.is_empty());
+    }
+    let (tree, report) = build(&[&vec![0; 512][..], &one].concat());
+    assert_eq!(tree, ["a f644 n1 1"]);
+    assert!(report.is_empty());
+    let (_, report) = build(&one[..one.len() - 1024]);
+    assert_eq!(report.count(WarningKind::MissingEnd), 1);
+    let garbage = [&one[..], &[1; 512]].concat();
+    assert!(matches!(
+        build_cut(ignoring, &garbage, 700).map(|_| ()),
+        Err(BuildError::Checksum { .. })
+    ));
+    let (index, _) = crate::index::testing::build(&one);
+    assert!(!index.ignored_zeros());
 }
 
 #[test]
@@ -291,6 +375,109 @@ fn limits_on_the_whole_archive_hold_and_are_named() {
         |l| l.steps_max = 10,
         10,
         |n| many(n, |n| format!("d{n}/f")),
+    );
+}
+
+fn sparse_files(files: usize, pieces: usize) -> Archive {
+    let map: Vec<_> = (0..pieces).map(|n| format!("{},1", n * 2)).collect();
+    let map = map.join(",");
+    (0..files).fold(new(), |archive, n| {
+        archive
+            .pax(
+                b'x',
+                &[
+                    ("GNU.sparse.size", b"1000"),
+                    ("GNU.sparse.map", map.as_bytes()),
+                ],
+            )
+            .file(&format!("f{n}"), vec![b'x'; pieces])
+    })
+}
+
+#[test]
+fn limits_on_sparse_files_hold_and_are_named() {
+    let one = |l: &mut Limits| l.sparse_extents_max = 10;
+    bounded("sparse_extents_max", one, 10, |n| sparse_files(1, n));
+    let all = |l: &mut Limits| l.sparse_extents_total_max = 10;
+    bounded("sparse_extents_total_max", all, 5, |n| sparse_files(n, 2));
+}
+
+#[test]
+fn waiting_links_are_limited() {
+    let links = |n: usize| (0..n).fold(new(), |a, n| a.hard_link(&format!("h{n}"), "no"));
+    bounded("entries_max", |l| l.entries_max = 9, 9, links);
+    // They wait as they are spelled, and are looked up when all is known.
+    let text = |l: &mut Limits| l.text_bytes_max = 36;
+    bounded("text_bytes_max", text, 9, links);
+    bounded("steps_max", |l| l.steps_max = 18, 9, links);
+}
+
+/// A chain that is made backwards is followed once, not once for each link.
+#[test]
+fn long_chains_of_hard_links_end() {
+    let links = 20_000;
+    let link = |archive: Archive, n| archive.hard_link(&format!("h{n}"), &format!("h{}", n + 1));
+    for order in [(0..links).collect::<Vec<_>>(), (0..links).rev().collect()] {
+        let archive = order.into_iter().fold(new(), link);
+        let stream = archive.file(&format!("h{links}"), "1").end();
+        let (index, _) = build(&stream);
+        assert_eq!(index.summary().hard_links, links);
+    }
+}
+
+#[test]
+fn expansion_is_limited() {
+    let change = |l: &mut Limits| {
+        l.expanded_bytes_max = 20_000;
+        l.ratio_max = 10;
+        l.ratio_exempt_bytes = 5_000;
+    };
+    // Zeros behind the end of the archive count like everything else.
+    let outcome = |archive_bytes, stream_bytes: usize| {
+        let options = BuildOptions {
+            archive_bytes,
+            ..with_limits(change)
+        };
+        let stream = new().file("f", "1").end();
+        let mut builder =
+            super::super::Builder::new(options, &mut super::super::HeapArenas).unwrap();
+        assert!(builder.push(0, &stream)?.is_break());
+        let start = stream.len().try_into().unwrap();
+        builder.push(start, &vec![0; stream_bytes - stream.len()])
+    };
+    let limit = |archive_bytes, stream_bytes| match outcome(archive_bytes, stream_bytes) {
+        Ok(_) => None,
+        Err(BuildError::Limit {
+            limit, value, max, ..
+        }) => Some((limit, value, max)),
+        Err(other) => panic!("{other}"),
+    };
+    assert_eq!(limit(None, 20_000), None);
+    assert_eq!(
+        limit(None, 20_001),
+        Some(("expanded_bytes_max", 20_001, 20_000))
+    );
+    assert_eq!(limit(Some(10), 5_000), None);
+    assert_eq!(limit(Some(10), 5_001), Some(("ratio_max", 501, 10)));
+    assert_eq!(limit(Some(1000), 10_000), None);
+    assert_eq!(limit(Some(1000), 10_001), Some(("ratio_max", 11, 10)));
+    assert_eq!(
+        limit(Some(5000), 20_001),
+        Some(("expanded_bytes_max", 20_001, 20_000))
+    );
+    assert_eq!(limit(Some(0), 5_001), Some(("ratio_max", 5_001, 10)));
+}
+
+/// Sixteen GiB of zeros in as many MB, gzip's best, are an image like another;
+/// the same ratio at a terabyte is not.
+#[test]
+fn the_default_limits_on_expansion_leave_room() {
+    let limits = Limits::default();
+    assert!(limits.stream_bytes_max(16 << 20).0 >= 16 << 30);
+    assert_eq!(limits.stream_bytes_max(1 << 30), (200 << 30, "ratio_max"));
+    assert_eq!(
+        limits.stream_bytes_max(u64::MAX),
+        (1 << 40, "expanded_bytes_max")
     );
 }
 

@@ -1,5 +1,6 @@
 //! Random archives against a model that is too simple to be wrong: a tree of
-//! reference-counted nodes, walked by recursion.
+//! reference-counted nodes, walked by recursion; hard links that wait are tried
+//! again until nothing changes.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -24,12 +25,22 @@ enum Node {
     },
     File(String),
     Link(String),
+    /// The name of the hard link that waits with this number.
+    Waiting(usize),
 }
 
 type Shared = Rc<RefCell<Node>>;
 
 struct Model {
     root: Shared,
+    waiting: RefCell<Vec<Waiting>>,
+}
+
+/// A hard link whose target was not there.
+struct Waiting {
+    path: String,
+    target: String,
+    before: Option<Shared>,
 }
 
 /// Links followed on one path.
@@ -48,6 +59,19 @@ fn child(dir: &Shared, name: &str) -> Option<Shared> {
             .iter()
             .find(|(n, _)| n == name)
             .map(|(_, node)| node.clone()),
+        _ => None,
+    }
+}
+
+fn remove(dir: &Shared, name: &str) {
+    if let Node::Dir { entries, .. } = &mut *dir.borrow_mut() {
+        entries.retain(|(n, _)| n != name);
+    }
+}
+
+fn waiting(node: &Shared) -> Option<usize> {
+    match &*node.borrow() {
+        Node::Waiting(number) => Some(*number),
         _ => None,
     }
 }
@@ -134,13 +158,20 @@ impl Model {
             Op::Dir(_, mode) => Some(new_dir(*mode)),
             Op::File(_, body) => Some(Rc::new(RefCell::new(Node::File(body.clone())))),
             Op::Symlink(_, to) => Some(Rc::new(RefCell::new(Node::Link(to.clone())))),
-            Op::HardLink(_, to) => {
-                let names: Vec<_> = to.split('/').collect();
-                let found = self.walk(vec![self.root.clone()], &names, false, false, &mut 0);
-                found
-                    .and_then(|mut stack| stack.pop())
-                    .filter(|node| !is_dir(node))
-            }
+            Op::HardLink(_, target) => match self.target(target) {
+                Some(found) => Some(found).filter(|node| !is_dir(node)),
+                None => {
+                    let before = child(&parent, name);
+                    if !before.as_ref().is_some_and(is_dir) {
+                        self.waiting.borrow_mut().push(Waiting {
+                            path: path.clone(),
+                            target: target.clone(),
+                            before,
+                        });
+                    }
+                    None
+                }
+            },
         };
         let Some(node) = node else { return };
         let Some(there) = child(&parent, name) else {
@@ -150,6 +181,98 @@ impl Model {
             (Node::Dir { mode, .. }, Op::Dir(_, new)) => *mode = *new,
             (Node::Dir { entries, .. }, _) if !entries.is_empty() => {}
             _ => put(&parent, name, node),
+        }
+    }
+
+    /// What the target of a hard link names.
+    fn target(&self, path: &str) -> Option<Shared> {
+        let names: Vec<_> = path.split('/').collect();
+        let found = self.walk(vec![self.root.clone()], &names, false, false, &mut 0);
+        found.and_then(|mut stack| stack.pop())
+    }
+
+    /// The directory of a path as it is now, and the name in it.
+    fn place<'a>(&self, path: &'a str) -> Option<(Shared, &'a str)> {
+        let mut names: Vec<_> = path.split('/').collect();
+        let name = names.pop()?;
+        let stack = self.walk(vec![self.root.clone()], &names, false, true, &mut 0);
+        let dir = stack?.pop().filter(is_dir)?;
+        Some((dir, name))
+    }
+
+    /// Makes the links that wait.
+    fn finish(&self) {
+        let mut waiting_all = self.waiting.take();
+        // The names that they get, until they are known to lead somewhere.
+        let mut named: Vec<Option<(Shared, &str)>> = Vec::new();
+        let paths: Vec<_> = waiting_all.iter().map(|w| w.path.clone()).collect();
+        for (number, path) in paths.iter().enumerate() {
+            named.push(None);
+            let Some((dir, name)) = self.place(path) else {
+                continue;
+            };
+            let there = child(&dir, name);
+            let earlier = there.as_ref().and_then(waiting);
+            let same = match (&there, &waiting_all[number].before) {
+                (Some(there), Some(before)) => Rc::ptr_eq(there, before),
+                (there, _) => there.is_none(),
+            };
+            if let Some(earlier) = earlier {
+                waiting_all[number].before = waiting_all[earlier].before.clone();
+                named[earlier] = None;
+            } else if !same {
+                continue;
+            }
+            put(&dir, name, Rc::new(RefCell::new(Node::Waiting(number))));
+            named[number] = Some((dir, name));
+        }
+        let targets: Vec<_> = waiting_all.iter().map(|w| self.target(&w.target)).collect();
+        // Every round settles those whose target is settled.
+        loop {
+            let mut changed = false;
+            for (number, target) in targets.iter().enumerate() {
+                let Some((dir, name)) = named[number].clone() else {
+                    continue;
+                };
+                let target = match target.as_ref().map(|t| (t, waiting(t))) {
+                    None => None,
+                    Some((_, Some(other))) if named[other].is_some() => continue,
+                    Some((_, Some(other))) => {
+                        self.place(&paths[other]).and_then(|(d, n)| child(&d, n))
+                    }
+                    Some((target, None)) => Some(target.clone()).filter(|t| !is_dir(t)),
+                };
+                self.settle(&waiting_all[number], &dir, name, target);
+                named[number] = None;
+                changed = true;
+            }
+            if changed {
+                continue;
+            }
+            // What is left leads into circles: all of one is lost.
+            let Some(mut at) = named.iter().position(Option::is_some) else {
+                return;
+            };
+            let next = |at: usize| targets[at].as_ref().and_then(waiting).unwrap();
+            for _ in 0..targets.len() {
+                at = next(at);
+            }
+            let start = at;
+            loop {
+                let (dir, name) = named[at].take().unwrap();
+                self.settle(&waiting_all[at], &dir, name, None);
+                at = next(at);
+                if at == start {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn settle(&self, link: &Waiting, dir: &Shared, name: &str, target: Option<Shared>) {
+        match target.or_else(|| link.before.clone()) {
+            Some(node) => put(dir, name, node),
+            None => remove(dir, name),
         }
     }
 
@@ -168,6 +291,7 @@ impl Model {
                 }
                 Node::File(body) => format!("{path} f644 n{names} {body}"),
                 Node::Link(to) => format!("{path} l777 n{names} {to}"),
+                Node::Waiting(_) => format!("{path} waits"),
             });
             self.lines(node, &format!("{path}/"), lines);
         }
@@ -206,7 +330,7 @@ proptest! {
 
     #[test]
     fn the_index_equals_the_model(ops in prop::collection::vec(op(), 0..40)) {
-        let model = Model { root: new_dir(0o755) };
+        let model = Model { root: new_dir(0o755), waiting: RefCell::default() };
         let mut archive = Archive::default();
         for op in &ops {
             model.apply(op);
@@ -217,6 +341,7 @@ proptest! {
                 Op::HardLink(path, to) => archive.hard_link(path, to),
             };
         }
+        model.finish();
         let mut wanted = Vec::new();
         model.lines(&model.root, "", &mut wanted);
         wanted.sort();

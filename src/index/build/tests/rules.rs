@@ -279,6 +279,12 @@ fn hard_links_share_an_inode() {
         &[],
     );
     check(
+        "to itself, as nothing",
+        new().hard_link("f", "f"),
+        &[],
+        &[WarningKind::LinkTargetMissing],
+    );
+    check(
         "to a link, not through it",
         new().file("f", "1").symlink("l", "f").hard_link("h", "l"),
         &["f f644 n1 1", "h l777 n2 f", "l l777 n2 f"],
@@ -311,9 +317,12 @@ fn hard_links_that_cannot_be_made_are_left_out() {
     let missing = WarningKind::LinkTargetMissing;
     check("missing", new().hard_link("h", "no"), &[], &[missing]);
     check(
-        "later",
-        new().hard_link("h", "f").file("f", "1"),
-        &["f f644 n1 1"],
+        "in a directory that has other entries",
+        new()
+            .file("d/a", "1")
+            .hard_link("d/h", "no")
+            .file("d/b", "2"),
+        &["d d755 n2", "d/a f644 n1 1", "d/b f644 n1 2"],
         &[missing],
     );
     check(
@@ -344,6 +353,216 @@ fn hard_links_that_cannot_be_made_are_left_out() {
         new().dir("d").hard_link("h", "/"),
         &["d d755 n2"],
         &[directory],
+    );
+}
+
+/// No tar can unpack these: the link fails. What they mean is not in doubt.
+#[test]
+fn hard_links_wait_for_their_target() {
+    check(
+        "one that comes later",
+        new().hard_link("h", "f").file("f", "1"),
+        &["f f644 n2 1", "h f644 n2 1"],
+        &[],
+    );
+    let chain = &["a f644 n4 1", "b f644 n4 1", "c f644 n4 1", "f f644 n4 1"];
+    for order in [
+        ["a", "b", "c"],
+        ["c", "b", "a"],
+        ["b", "a", "c"],
+        ["b", "c", "a"],
+    ] {
+        let archive = order.iter().fold(new(), |archive, name| match *name {
+            "a" => archive.hard_link("a", "b"),
+            "b" => archive.hard_link("b", "c"),
+            _ => archive.hard_link("c", "f"),
+        });
+        check("a chain in any order", archive.file("f", "1"), chain, &[]);
+    }
+    check(
+        "through directories that come later too",
+        new()
+            .hard_link("d/h", "l/f")
+            .symlink("l", "e")
+            .file("e/f", "1")
+            .dir("d"),
+        &[
+            "d d755 n2",
+            "d/h f644 n2 1",
+            "e d755 n2",
+            "e/f f644 n2 1",
+            "l l777 n1 e",
+        ],
+        &[],
+    );
+    check(
+        "to a symbolic link",
+        new().hard_link("h", "l").symlink("l", "x"),
+        &["h l777 n2 x", "l l777 n2 x"],
+        &[],
+    );
+    check(
+        "to a directory that comes later",
+        new().hard_link("h", "d").dir("d"),
+        &["d d755 n2"],
+        &[WarningKind::LinkToDirectory],
+    );
+}
+
+#[test]
+fn circles_of_hard_links_are_left_out() {
+    let missing = &[WarningKind::LinkTargetMissing];
+    check(
+        "circle, and a way into it",
+        new()
+            .hard_link("a", "b")
+            .hard_link("b", "c")
+            .hard_link("c", "b")
+            .file("f", "1"),
+        &["f f644 n1 1"],
+        missing,
+    );
+    check(
+        "what is there stays, and can be linked to",
+        new()
+            .file("b", "1")
+            .hard_link("a", "b")
+            .hard_link("b", "c")
+            .hard_link("c", "d")
+            .hard_link("d", "c"),
+        &["a f644 n2 1", "b f644 n2 1"],
+        missing,
+    );
+    let (_, built) = build(&new().hard_link("a", "b").hard_link("b", "a").end());
+    assert_eq!(built.report.count(WarningKind::LinkTargetMissing), 2);
+    assert_eq!((built.summary.entries, built.summary.inodes), (0, 1));
+}
+
+#[test]
+fn a_waiting_link_takes_its_turn() {
+    check(
+        "it replaces what was there",
+        new().file("h", "0").hard_link("h", "f").file("f", "1"),
+        &["f f644 n2 1", "h f644 n2 1"],
+        &[],
+    );
+    check(
+        "what comes after it replaces it",
+        new()
+            .hard_link("h", "f")
+            .file("h", "2")
+            .file("f", "1")
+            .hard_link("d", "f")
+            .dir("d"),
+        &["d d755 n2", "f f644 n1 1", "h f644 n1 2"],
+        &[],
+    );
+    check(
+        "so does another one",
+        new()
+            .hard_link("h", "f")
+            .hard_link("h", "g")
+            .file("f", "1")
+            .file("g", "2"),
+        &["f f644 n1 1", "g f644 n2 2", "h f644 n2 2"],
+        &[],
+    );
+    check(
+        "a directory of its name is a directory",
+        new()
+            .dir("d")
+            .hard_link("d", "f")
+            .file("d/x", "2")
+            .file("f", "1"),
+        &["d d755 n2", "d/x f644 n1 2", "f f644 n1 1"],
+        &[WarningKind::LinkTargetMissing],
+    );
+    check(
+        "the directory it is in may be gone",
+        new().hard_link("d/h", "f").file("d", "2").file("f", "1"),
+        &["d f644 n1 2", "f f644 n1 1"],
+        &[WarningKind::ParentNotDirectory],
+    );
+    check(
+        "nor may it be walked through",
+        new()
+            .dir("e")
+            .symlink("l", "e")
+            .hard_link("l", "f")
+            .hard_link("h", "l/x")
+            .file("e/x", "2")
+            .file("f", "1"),
+        &["e d755 n2", "e/x f644 n1 2", "f f644 n2 1", "l f644 n2 1"],
+        &[WarningKind::LinkTargetMissing],
+    );
+}
+
+/// As in archives that `pax -o linkdata` makes. libarchive's rule, but a header
+/// found where the content would be is a header, as for GNU tar and Python.
+#[test]
+fn content_of_a_hard_link_is_that_of_the_file() {
+    let with = |content: &str| {
+        let link = Head::link(b'1', "h", "f");
+        new().file("f", "1").with(link, content).file("g", "3")
+    };
+    check(
+        "the last one counts",
+        with("22"),
+        &["f f644 n2 22", "g f644 n1 3", "h f644 n2 22"],
+        &[],
+    );
+    let long = "2".repeat(1500);
+    let line = |name: &str| format!("{name} f644 n2 {long}");
+    check(
+        "of several blocks",
+        with(&long),
+        &[&line("f"), "g f644 n1 3", &line("h")],
+        &[],
+    );
+    let inner = String::from_utf8(Archive::default().file("i", "4").bytes).unwrap();
+    check(
+        "what looks like a header is one",
+        with(&inner),
+        &["f f644 n2 1", "g f644 n1 3", "h f644 n2 1", "i f644 n1 4"],
+        &[],
+    );
+    let size = inner.len().to_string();
+    let link = Head::link(b'1', "h", "f");
+    let archive = new()
+        .file("f", "1")
+        .pax(b'x', &[("size", size.as_bytes())])
+        .head(&link)
+        .body(inner.as_bytes())
+        .file("g", "3");
+    let (index, _) = build(&archive.end());
+    let f = index.inode(find(&index, "f")).unwrap();
+    assert_eq!(
+        (f.size, f.nlink),
+        (1024, 2),
+        "unless a size of its own says so"
+    );
+    check(
+        "of a symbolic link it is nothing",
+        new()
+            .symlink("l", "x")
+            .with(Head::link(b'1', "h", "l"), "22"),
+        &["h l777 n2 x", "l l777 n2 x"],
+        &[],
+    );
+    check(
+        "what comes later counts",
+        new().with(Head::link(b'1', "h", "f"), "22").file("f", "1"),
+        &["f f644 n2 1", "h f644 n2 1"],
+        &[],
+    );
+    check(
+        "and a link that is left out changes nothing",
+        new()
+            .file("f", "1")
+            .file("d/x", "2")
+            .with(Head::link(b'1', "d", "f"), "22"),
+        &["d d755 n2", "d/x f644 n1 2", "f f644 n1 1"],
+        &[WarningKind::DirectoryNotEmpty],
     );
 }
 

@@ -1,0 +1,250 @@
+//! Tries what the kernel can do, without leaving anything behind.
+//!
+//! Guarantees: mounts are tried in a mount namespace of a thread's own, which
+//! ends with the thread and takes them along; the rest of the process, and all
+//! others, never see them.
+
+#![expect(
+    unsafe_code,
+    reason = "unshare(2), fork(2) and Landlock have no safe wrapper here"
+)]
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use rustix::fs::CWD;
+use rustix::io::Errno;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change,
+    move_mount, open_tree,
+};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+
+use super::daemon::status_of;
+
+/// Places to mount on; one of them is on every system.
+const PLACES: [&str; 4] = ["/tmp", "/run", "/var", "/mnt"];
+
+/// The least that can be read from `/dev/fuse` at a time.
+const FUSE_READ_BYTES: usize = 8192;
+
+const FUSE_INIT: u32 = 26;
+
+/// Runs `work` on an empty directory in a mount namespace of its own. Root
+/// only.
+pub fn in_private_namespace<T: Send>(work: impl FnOnce(&Path) -> T + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("probe".to_owned());
+        let thread = thread.spawn_scoped(scope, || {
+            let directory = private_directory()?;
+            Ok(work(&directory))
+        })?;
+        let done = thread.join();
+        done.unwrap_or_else(|_| Err(io::Error::other("the probe panicked")))
+    })
+}
+
+/// An empty filesystem in memory, in a mount namespace that only this thread
+/// is in.
+fn private_directory() -> io::Result<PathBuf> {
+    // SAFETY: without `FILES` no descriptor of other threads goes away for
+    // this one. The current directory becomes this thread's own, which ends
+    // before anybody relies on it.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS)? };
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )?;
+    let place = PLACES
+        .into_iter()
+        .map(Path::new)
+        .find(|place| place.is_dir());
+    let place = place.unwrap_or(Path::new("/"));
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    mount("none", place, "tmpfs", flags, c"size=1m,mode=700")?;
+    Ok(place.to_owned())
+}
+
+/// Mounts an overlay within `directory` with `options` added, and writes
+/// through it.
+pub fn overlay(directory: &Path, options: &str) -> io::Result<()> {
+    let made = |name: &str| {
+        let path = directory.join(format!("overlay-{name}"));
+        fs::create_dir_all(&path).map(|()| path)
+    };
+    let (lower, upper, work) = (made("lower")?, made("upper")?, made("work")?);
+    let merged = made("merged")?;
+    let data = format!(
+        "lowerdir={},upperdir={},workdir={}{options}",
+        lower.display(),
+        upper.display(),
+        work.display()
+    );
+    let data = CString::new(data)?;
+    mount(
+        "none",
+        &merged,
+        "overlay",
+        MountFlags::empty(),
+        data.as_c_str(),
+    )?;
+    fs::write(merged.join("file"), "x")?;
+    fs::read(upper.join("file")).map(drop)
+}
+
+/// Clones the mount at `directory` without attaching it, then attaches it
+/// below: open_tree(2) and move_mount(2).
+pub fn detached_mounts(directory: &Path) -> io::Result<()> {
+    let target = directory.join("attached");
+    fs::create_dir_all(&target)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = open_tree(CWD, directory, flags)?;
+    move_mount(
+        &tree,
+        "",
+        CWD,
+        &target,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )?;
+    Ok(())
+}
+
+/// What the kernel offers in its first FUSE request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FuseOffer {
+    /// Version of the protocol: 7 and this.
+    pub minor: u32,
+    /// `FUSE_*` capabilities, both halves.
+    pub capabilities: u64,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct InitRequest {
+    len: u32,
+    opcode: u32,
+    _header: [u64; 4],
+    major: u32,
+    minor: u32,
+    _max_readahead: u32,
+    flags: u32,
+    flags2: u32,
+    _unused: [u32; 11],
+}
+const _: () = assert!(size_of::<InitRequest>() == 40 + 64);
+const _: () = assert!(std::mem::offset_of!(InitRequest, major) == 40);
+
+/// Mounts a FUSE filesystem in `directory` and reads what the kernel offers.
+/// Nobody serves it: closing the connection ends it.
+pub fn fuse_offer(directory: &Path) -> io::Result<FuseOffer> {
+    let target = directory.join("fuse");
+    fs::create_dir_all(&target)?;
+    let mut device = File::options().read(true).write(true).open("/dev/fuse")?;
+    let data = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0",
+        device.as_raw_fd()
+    );
+    let data = CString::new(data)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY;
+    mount("none", &target, "fuse", flags, data.as_c_str())?;
+    // The request is there when mount(2) returns.
+    let mut buffer = vec![0; FUSE_READ_BYTES];
+    let len = device.read(&mut buffer)?;
+    let mut request = InitRequest::new_zeroed();
+    let known = len.min(size_of::<InitRequest>());
+    request.as_mut_bytes()[..known].copy_from_slice(&buffer[..known]);
+    if request.opcode != FUSE_INIT || request.major != 7 {
+        return Err(io::Error::other(
+            "the kernel began with another request than INIT",
+        ));
+    }
+    Ok(FuseOffer {
+        minor: request.minor,
+        capabilities: u64::from(request.flags) | u64::from(request.flags2) << 32,
+    })
+}
+
+/// The version of Landlock that the kernel has.
+pub fn landlock_abi() -> io::Result<u32> {
+    const VERSION: libc::c_uint = 1;
+    // SAFETY: with this flag nothing is read from the pointer, which must be
+    // null, and a number is returned.
+    let abi = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0_usize,
+            VERSION,
+        )
+    };
+    u32::try_from(abi).map_err(|_| io::Error::last_os_error())
+}
+
+/// Makes a user namespace and mounts in it, in a child process that ends at
+/// once.
+pub fn user_namespace() -> io::Result<()> {
+    // SAFETY: the child makes system calls and ends; it takes no lock that
+    // another thread could have held.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let errno = try_user_namespace().map_or_else(Errno::raw_os_error, |()| 0);
+            // SAFETY: ends the child at once, as nothing of the parent's may
+            // be flushed or dropped here.
+            unsafe { libc::_exit(errno) }
+        }
+        child => match status_of(child)? {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno.into())),
+        },
+    }
+}
+
+fn try_user_namespace() -> Result<(), Errno> {
+    // SAFETY: this process has one thread and ends right after.
+    unsafe { unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)? };
+    // Where a namespace is allowed but rights in it are not, this fails.
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_was_tried_stays() {
+        let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let tried = in_private_namespace(|directory| {
+            overlay(directory, "").unwrap();
+            detached_mounts(directory).unwrap();
+            let offer = fuse_offer(directory).unwrap();
+            assert!(offer.minor >= 28, "{offer:?}");
+            directory.join("overlay-merged")
+        });
+        let merged = tried.unwrap_or_else(|error| panic!("needs root: {error}"));
+        assert!(!merged.exists());
+        assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+    }
+
+    #[test]
+    fn landlock_and_namespaces_answer() {
+        // Whether there or not: a number or an error, and no child is left.
+        if let Ok(abi) = landlock_abi() {
+            assert!(abi > 0);
+        }
+        drop(user_namespace());
+        let namespace = fs::read_link("/proc/self/ns/user").unwrap();
+        assert_eq!(
+            namespace,
+            fs::read_link("/proc/1/ns/user").unwrap_or(namespace.clone())
+        );
+    }
+}
