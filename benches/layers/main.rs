@@ -8,10 +8,10 @@
 //! | span scan | from an archive to checkpoints and checksums |
 //! | checkpointed inflate | a random 16 KiB block, from its checkpoint |
 //! | cached read | 128 KiB that are all in the cache |
-//! | contended read | the same, by each of several threads at once |
+//! | contended read | the same by each of several threads, until all are done |
 //!
 //! `cargo bench` runs all of them, `cargo bench -- lookup` those so named, and
-//! `cargo bench -- --test` each once, to see that they work.
+//! `cargo test --bench layers` each once, to see that they work.
 
 mod cache;
 mod index;
