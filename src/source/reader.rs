@@ -8,6 +8,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::gzip::decoder;
 use super::gzip::window::WindowRestorer;
 use super::pool::{Held, Lease, Pool};
 use super::tables::{Span, Tables, checksum_seed, damaged};
@@ -58,6 +59,7 @@ impl StreamSource {
                 wanted,
             });
         }
+        tables.will_need();
         let (pool, windows) = (Pool::new(budget.clone())?, WindowRestorer::default());
         Ok(Self {
             archive,
@@ -135,8 +137,11 @@ impl StreamSource {
                 Ok(held)
             }
             Lease::Fresh(mut held) => {
-                let frame = self.tables.window(span)?;
                 let (archive, windows) = (self.archive.as_ref(), &self.windows);
+                // Both are fetched at the same time if the disk has to be asked.
+                self.tables.will_need_window(span);
+                archive.will_need(decoder::first_read(span, wanted.end()));
+                let frame = self.tables.window(span)?;
                 held.decoder()?
                     .restore(archive, span, wanted.end(), frame, windows)?;
                 self.metrics.counters.checkpoint_restores.add(1);

@@ -27,6 +27,9 @@ pub const SECTION_CHECKSUMS: u32 = 0x204;
 /// `garbage_at` where there is none.
 pub(crate) const NO_GARBAGE: u64 = u64::MAX;
 
+/// How much of a table is asked for before it is needed.
+const WILL_NEED_BYTES_MAX: usize = 2 * 1024 * 1024;
+
 /// The record of section [`SECTION_META`].
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -259,16 +262,40 @@ impl Tables {
         })
     }
 
+    /// Says that the tables will be needed soon, as every read needs them: a
+    /// two-thousandth of the stream.
+    pub(crate) fn will_need(&self) {
+        for section in [&self.spans, &self.checksums] {
+            let end = section.end.min(section.start + WILL_NEED_BYTES_MAX);
+            self.region.will_need(section.start..end);
+        }
+    }
+
+    /// Where in WINDOWS the frame of a span is.
+    fn window_place(span: &Span) -> Option<Range<usize>> {
+        let start = usize::try_from(span.window_offset).ok()?;
+        let end = start.checked_add(usize::try_from(span.window_len).ok()?)?;
+        Some(start..end)
+    }
+
+    /// Says that the window of a span will be needed soon.
+    pub(crate) fn will_need_window(&self, span: &Span) {
+        let place = Self::window_place(span).filter(|place| place.end <= self.windows.len());
+        if let Some(place) = place.filter(|place| !place.is_empty()) {
+            let (start, end) = (
+                place.start + self.windows.start,
+                place.end + self.windows.start,
+            );
+            self.region.will_need(start..end);
+        }
+    }
+
     /// The frame that holds the window of a span; `None` if it needs none.
     pub(crate) fn window(&self, span: &Span) -> Result<Option<&[u8]>, SourceError> {
         if span.window_len == 0 {
             return Ok(None);
         }
-        let place = || {
-            let start = usize::try_from(span.window_offset).ok()?;
-            let end = start.checked_add(usize::try_from(span.window_len).ok()?)?;
-            self.section(&self.windows).get(start..end)
-        };
+        let place = || self.section(&self.windows).get(Self::window_place(span)?);
         place().map(Some).ok_or(damaged("place of a window"))
     }
 

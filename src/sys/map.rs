@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 
 use memmap2::{Advice, Mmap, UncheckedAdvice};
@@ -81,6 +82,11 @@ impl Region for Map {
 
     fn intact(&self) -> bool {
         !self.watch.damaged() && Stamp::of(&self.file).is_ok_and(|now| now == self.opened)
+    }
+
+    fn will_need(&self, range: Range<usize>) {
+        let len = range.end.saturating_sub(range.start);
+        let _hint = self.map.advise_range(Advice::WillNeed, range.start, len);
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Checkpoint {
 }
 
 /// `archive_bit` of a place in the archive: the first bit of byte `at`, less
-/// `unused` bits of the byte before it.
-pub(crate) fn bit_before(at: u64, unused: u8) -> Option<u64> {
+/// `unused` bits of the bytes before it.
+pub(crate) fn bit_before(at: u64, unused: u32) -> Option<u64> {
     at.checked_mul(8)?.checked_sub(u64::from(unused))
 }

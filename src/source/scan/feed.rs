@@ -42,21 +42,20 @@ impl Chunk {
 }
 
 /// Something at a place between two bytes of a chunk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Mark {
     /// How many bytes of the chunk are before it.
     pub(super) place: usize,
     pub(super) what: What,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum What {
     /// A span starts; at least one byte follows.
-    Span {
-        checkpoint: Checkpoint,
-        /// How many of the bytes before it its code may refer to.
-        window: usize,
-    },
+    Span(Checkpoint),
+    /// The window of the span that started last, empty if nothing refers to it.
+    /// Comes before the next span and the end.
+    Window(Box<[u8]>),
     /// A gzip member ended.
     Member(MemberEnd),
 }
