@@ -1,3 +1,5 @@
+//! Against zlib, which encodes for these tests, and decodes for comparison.
+
 use std::io::Write;
 
 use proptest::prelude::*;
