@@ -91,6 +91,9 @@ pub trait Region: Send + Sync {
     fn vouch(&self, _range: Range<usize>) -> bool {
         true
     }
+
+    /// Says that `range` will be read soon. Only a hint, and it waits for nothing.
+    fn will_need(&self, _range: Range<usize>) {}
 }
 
 impl Region for Vec<u8> {
