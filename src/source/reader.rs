@@ -59,7 +59,6 @@ impl StreamSource {
                 wanted,
             });
         }
-        tables.will_need();
         let (pool, windows) = (Pool::new(budget.clone())?, WindowRestorer::default());
         Ok(Self {
             archive,

@@ -27,9 +27,6 @@ pub const SECTION_CHECKSUMS: u32 = 0x204;
 /// `garbage_at` where there is none.
 pub(crate) const NO_GARBAGE: u64 = u64::MAX;
 
-/// How much of a table is asked for before it is needed.
-const WILL_NEED_BYTES_MAX: usize = 2 * 1024 * 1024;
-
 /// The record of section [`SECTION_META`].
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -260,15 +257,6 @@ impl Tables {
             window_offset: record.window_offset.get(),
             window_len: record.window_len.get(),
         })
-    }
-
-    /// Says that the tables will be needed soon, as every read needs them: a
-    /// two-thousandth of the stream.
-    pub(crate) fn will_need(&self) {
-        for section in [&self.spans, &self.checksums] {
-            let end = section.end.min(section.start + WILL_NEED_BYTES_MAX);
-            self.region.will_need(section.start..end);
-        }
     }
 
     /// Where in WINDOWS the frame of a span is.
