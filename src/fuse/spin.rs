@@ -70,7 +70,8 @@ struct State {
 }
 
 impl Spin {
-    /// Polls up to `quiet` after a request; zero is never.
+    /// Polls up to `quiet` after the last request of a burst, five times that if
+    /// it was long; zero is never.
     pub(super) fn start(fd: impl AsFd, quiet: Duration) -> io::Result<Spin> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         if quiet.is_zero() || processors < 2 {
