@@ -138,11 +138,11 @@ impl StreamSource {
             Lease::Fresh(mut held) => {
                 let (archive, windows) = (self.archive.as_ref(), &self.windows);
                 // Both are fetched at the same time if the disk has to be asked.
-                self.tables.will_need_window(span);
+                self.tables.will_need_prelude(span);
                 archive.will_need(decoder::first_read(span, wanted.end()));
-                let frame = self.tables.window(span)?;
+                let prelude = self.tables.prelude(span)?;
                 held.decoder()?
-                    .restore(archive, span, wanted.end(), frame, windows)?;
+                    .restore(archive, span, wanted.end(), prelude, windows)?;
                 self.metrics.counters.checkpoint_restores.add(1);
                 Ok(held)
             }

@@ -90,6 +90,23 @@ impl<'a> Bits<'a> {
         usize::try_from(value).ok()
     }
 
+    /// How many bits there are.
+    fn left(&self) -> usize {
+        (self.input.len() - self.at) * 8 + self.count as usize
+    }
+
+    /// The bits from here to `end`, which is behind here in the same input, from
+    /// the start of a byte on.
+    pub(super) fn copy_until(mut self, end: &Self, out: &mut Vec<u8>) {
+        let mut left = self.left().saturating_sub(end.left());
+        while left > 0 {
+            let now = left.min(8);
+            let byte = self.take(u32::try_from(now).unwrap_or(8));
+            out.push(byte.and_then(|byte| u8::try_from(byte).ok()).unwrap_or(0));
+            left -= now;
+        }
+    }
+
     /// Steps to the next byte of the code.
     pub(super) fn align(&mut self) {
         self.drop(self.count % 8);
@@ -149,6 +166,18 @@ mod tests {
             let (used, _, held) = bits.end();
             assert_eq!(used * 8 - held as usize, at);
         }
+    }
+
+    #[test]
+    fn bits_are_copied_to_the_start_of_a_byte() {
+        let input = [0b1010_1100, 0b0111_0001, 0b1, 0, 0, 0, 0, 0, 0, 0];
+        let mut bits = Bits::new(0, 0, &input);
+        assert_eq!(bits.take(3), Some(0b100));
+        let start = bits;
+        assert_eq!(bits.take(11), Some(0b110_0011_0101));
+        let mut out = Vec::new();
+        start.copy_until(&bits, &mut out);
+        assert_eq!(out, [0b0011_0101, 0b110]);
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub(crate) const WANTED_MAX: usize = 32 * 1024;
 /// three literals, the longest copy, and the end of its last word.
 const SLACK_BYTES: usize = 3 + COPY_MAX + 2 * WORD_BYTES;
 const COPY_MAX: usize = 258;
+/// No header is longer: 17 bits, 19 lengths of 3 bits, and 316 of at most 7 with 7
+/// more.
+pub(crate) const HEADER_BYTES_MAX: usize = (17 + 19 * 3 + 316 * 14) / 8 + 1;
 /// Copies go by words of this many bytes.
 const WORD_BYTES: usize = 16;
 /// The window is moved to the front when this much came out.
@@ -66,6 +69,8 @@ pub(crate) struct Inflate {
     state: State,
     /// Whether no block follows this one.
     is_last: bool,
+    /// The block's header, from the start of a byte on.
+    header: Vec<u8>,
     /// Bits of the last byte of input that are not used yet.
     held: u8,
     held_count: u32,
@@ -94,6 +99,7 @@ impl Inflate {
             codes: Codes::new(),
             state: State::Header,
             is_last: false,
+            header: Vec::with_capacity(HEADER_BYTES_MAX),
             held: 0,
             held_count: 0,
             out: vec![0; OUT_BYTES].into_boxed_slice(),
@@ -121,15 +127,22 @@ impl Inflate {
         (self.held, self.held_count) = (bits & ((1 << count) - 1), count);
     }
 
-    /// Reads a block's header, to stand in front of its first symbol: how many
-    /// bytes of input that took, or `None` if it is not all there.
-    pub(crate) fn header(&mut self, input: &[u8]) -> Result<Option<usize>, &'static str> {
-        let mut bits = Bits::new(self.held, self.held_count, input);
+    /// Enters a block whose header is known, to [`jump`](Self::jump) to one of its
+    /// symbols.
+    pub(crate) fn enter(&mut self, header: &[u8]) -> Result<(), &'static str> {
+        let mut bits = Bits::new(0, 0, header);
         match self.read_header(&mut bits) {
-            Ok(()) => Ok(Some(self.hold(bits))),
-            Err(Unread::NeedInput) => Ok(None),
+            Ok(()) if self.is_at_symbol() => Ok(()),
+            Ok(()) => Err("header of a stored block"),
+            Err(Unread::NeedInput) => Err("header of a block is cut off"),
             Err(Unread::Bad(what)) => Err(what),
         }
+    }
+
+    /// The header of the block that was entered last, for [`enter`](Self::enter):
+    /// some tens of bytes, at most [`HEADER_BYTES_MAX`].
+    pub(crate) fn block_header(&self) -> &[u8] {
+        &self.header
     }
 
     /// Whether what follows is a symbol of a compressed block.
@@ -240,7 +253,11 @@ impl Inflate {
     fn read_header_or_rewind(&mut self, bits: &mut Bits<'_>) -> Result<bool, &'static str> {
         let before = *bits;
         match self.read_header(bits) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.header.clear();
+                before.copy_until(bits, &mut self.header);
+                Ok(true)
+            }
             Err(Unread::Bad(what)) => Err(what),
             Err(Unread::NeedInput) => {
                 *bits = before;

@@ -91,7 +91,7 @@ fn decoding_can_start_between_any_two_symbols() {
         let packed = deflate(&data, level);
         let mut inflate = Inflate::new();
         inflate.start(&[]);
-        let (mut at, mut out, mut block) = (0, 0, 0);
+        let (mut at, mut out) = (0, 0);
         let mut places = Vec::new();
         loop {
             let (used, status) = inflate.inflate(&packed[at..], step).unwrap();
@@ -100,20 +100,20 @@ fn decoding_can_start_between_any_two_symbols() {
             inflate.take(inflate.pending().len());
             let bit = at * 8 - inflate.held_bits() as usize;
             match status {
-                Status::Block => block = bit,
-                Status::Enough if inflate.is_at_symbol() => places.push((out, block, bit)),
-                Status::Enough | Status::NeedInput => {}
+                Status::Enough if inflate.is_at_symbol() => {
+                    places.push((out, inflate.block_header().to_vec(), bit));
+                }
+                Status::Enough | Status::NeedInput | Status::Block => {}
                 Status::End => break,
             }
         }
         assert!(places.len() > 5, "{} places", places.len());
-        for (out, block, bit) in places {
+        for (out, header, bit) in places {
+            assert!(header.len() <= HEADER_BYTES_MAX);
             let mut window = data[out.saturating_sub(WINDOW_BYTES)..out].to_vec();
             for round in 0..2 {
                 inflate.start(&window);
-                let mut at = go_to(&mut inflate, &packed, block);
-                at += inflate.header(&packed[at..]).unwrap().unwrap();
-                assert!(inflate.is_at_symbol() && at <= bit / 8 + 1);
+                inflate.enter(&header).unwrap();
                 let mut at = go_to(&mut inflate, &packed, bit);
                 inflate.watch();
                 let mut found = Vec::new();

@@ -7,12 +7,11 @@
 use std::ops::Range;
 
 use super::super::deflate::{Inflate, Status, WINDOW_BYTES};
-use super::super::tables::Span;
+use super::super::tables::{Prelude, Span};
 use super::super::{ReadAt, SourceError};
-use super::Checkpoint;
 use super::input::Input;
 use super::member::{self, FrameError, Next};
-use super::window::{HEADER_NEAR_BYTES, WindowRestorer, start_at};
+use super::window::{Checkpoint, WindowRestorer, start_at};
 
 /// Compressed bytes that a decoder holds, and reads at once, at most.
 const INPUT_BYTES: usize = 64 * 1024;
@@ -53,26 +52,30 @@ impl GzipDecoder {
         self.position
     }
 
-    /// Goes to the start of `span`, restoring the window that `frame` holds,
-    /// to decode at least up to stream offset `wanted_end`.
+    /// Goes to the start of `span`, restoring what comes before its code, to
+    /// decode at least up to stream offset `wanted_end`.
     pub(crate) fn restore(
         &mut self,
         archive: &dyn ReadAt,
         span: &Span,
         wanted_end: u64,
-        frame: Option<&[u8]>,
+        prelude: Prelude<'_>,
         windows: &WindowRestorer,
     ) -> Result<(), SourceError> {
         self.aim(span);
         let mut buf = [0; WINDOW_BYTES];
-        let len = frame.map_or(Ok(0), |frame| windows.restore(frame, &mut buf))?;
+        let len = match prelude.frame {
+            [] => 0,
+            frame => windows.restore(frame, &mut buf)?,
+        };
         let checkpoint = Checkpoint {
             archive_bit: span.archive_bit,
-            header_bits: span.header_bits,
+            header: prelude.header,
+            window: &buf[..len],
         };
         let reads = (first_read_bytes(span, wanted_end), LATER_READ_BYTES);
         let (inflate, input) = (&mut self.inflate, &mut self.input);
-        start_at(inflate, input, archive, checkpoint, &buf[..len], reads)?;
+        start_at(inflate, input, archive, checkpoint, reads)?;
         self.position = span.start;
         self.member_ended = false;
         Ok(())
@@ -143,13 +146,9 @@ impl GzipDecoder {
 
 /// What of the archive decoding a span up to `wanted_end` reads first.
 pub(crate) fn first_read(span: &Span, wanted_end: u64) -> Range<u64> {
-    let bytes = first_read_bytes(span, wanted_end) as u64;
-    let header = span.archive_bit.saturating_sub(span.header_bits.into()) / 8;
-    let start = match span.archive_bit / 8 - header {
-        near if near <= HEADER_NEAR_BYTES => header,
-        _ => span.archive_bit / 8,
-    };
-    start..(span.archive_bit / 8 + bytes).min(span.archive_end)
+    let start = span.archive_bit / 8;
+    let end = start + first_read_bytes(span, wanted_end) as u64;
+    start..end.min(span.archive_end)
 }
 
 /// How much the first read for a span asks for, so that a random read of a cold

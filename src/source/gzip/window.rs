@@ -15,7 +15,6 @@ use zstd::bulk::{Compressor, Decompressor};
 use super::super::deflate::{Inflate, WINDOW_BYTES};
 use super::super::tables::damaged;
 use super::super::{ReadAt, SourceError};
-use super::Checkpoint;
 use super::input::Input;
 
 /// Compression of windows: level 1 is as good as any on what is mostly zeros.
@@ -45,52 +44,32 @@ impl WindowPacker {
     }
 }
 
-/// Compressed bytes that are read for the header of a block far before its
-/// checkpoint: the header is hardly longer.
-const HEADER_READ_BYTES: usize = 512;
-/// A header this near is read together with what is behind the checkpoint.
-pub(super) const HEADER_NEAR_BYTES: u64 = 32 * 1024;
+/// What is needed to decode from a checkpoint on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Checkpoint<'a> {
+    /// The first bit to decode: byte of the archive times 8, plus bit.
+    pub(crate) archive_bit: u64,
+    /// The header of the block in which it is; empty where a block starts.
+    pub(crate) header: &'a [u8],
+    /// The bytes before it that may be referred to.
+    pub(crate) window: &'a [u8],
+}
 
-/// Brings a decoder to `checkpoint`, with a window, and `input` behind the byte
-/// in which it starts. `reads` are the sizes of its first read and of later
-/// ones.
+/// Brings a decoder to a checkpoint, and `input` behind the byte in which it is.
+/// `reads` are the sizes of its first read and of later ones.
 pub(crate) fn start_at(
     inflate: &mut Inflate,
     input: &mut Input,
     archive: &dyn ReadAt,
-    checkpoint: Checkpoint,
-    window: &[u8],
+    checkpoint: Checkpoint<'_>,
     reads: (usize, usize),
 ) -> Result<(), SourceError> {
-    let Checkpoint {
-        archive_bit,
-        header_bits,
-    } = checkpoint;
-    inflate.start(window);
-    if header_bits > 0 {
-        let header = archive_bit.checked_sub(header_bits.into());
-        let header = header.ok_or(damaged("a checkpoint before the archive"))?;
-        let distance = archive_bit / 8 - header / 8;
-        let near = usize::try_from(distance)
-            .ok()
-            .filter(|_| distance <= HEADER_NEAR_BYTES);
-        let first = near.map_or(HEADER_READ_BYTES, |distance| distance + reads.0);
-        input.seek(header / 8, first, HEADER_READ_BYTES);
-        prime(inflate, input, archive, header)?;
-        read_codes(inflate, input, archive)?;
+    inflate.start(checkpoint.window);
+    if !checkpoint.header.is_empty() {
+        inflate.enter(checkpoint.header).map_err(damaged)?;
     }
-    input.seek(archive_bit / 8, reads.0, reads.1);
-    prime(inflate, input, archive, archive_bit)
-}
-
-/// Feeds the bits before the first whole byte of the code at `bit`. Leaves
-/// `input`, which stands at that byte, behind them.
-fn prime(
-    inflate: &mut Inflate,
-    input: &mut Input,
-    archive: &dyn ReadAt,
-    bit: u64,
-) -> Result<(), SourceError> {
+    let bit = checkpoint.archive_bit;
+    input.seek(bit / 8, reads.0, reads.1);
     let [skipped, ..] = (bit % 8).to_le_bytes();
     if skipped == 0 {
         inflate.jump(0, 0);
@@ -100,30 +79,6 @@ fn prime(
     let byte = byte.ok_or(damaged("a checkpoint at the end of the archive"))?;
     inflate.jump(byte >> skipped, 8 - u32::from(skipped));
     Ok(())
-}
-
-/// Reads the header of the block that starts here.
-fn read_codes(
-    inflate: &mut Inflate,
-    input: &mut Input,
-    archive: &dyn ReadAt,
-) -> Result<(), SourceError> {
-    loop {
-        let used = inflate.header(input.available());
-        let at = input.position();
-        match used.map_err(|what| SourceError::Inflate { at, what })? {
-            Some(used) => {
-                input.consume(used);
-                break;
-            }
-            None if input.more(archive)? => {}
-            None => return Err(damaged("a checkpoint in a block without an end")),
-        }
-    }
-    match inflate.is_at_symbol() {
-        true => Ok(()),
-        false => Err(damaged("a checkpoint in a stored block")),
-    }
 }
 
 /// Restores windows. Shared between threads; its lock is held only to take a

@@ -7,7 +7,6 @@
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use super::super::gzip::Checkpoint;
 use super::error::ArchiveError;
 
 /// How many chunks there are: one that each side works on, two in between.
@@ -52,7 +51,12 @@ pub(super) struct Mark {
 #[derive(Debug)]
 pub(super) enum What {
     /// A span starts; at least one byte follows.
-    Span(Checkpoint),
+    Span {
+        /// The first bit of its code: byte of the archive times 8, plus bit.
+        archive_bit: u64,
+        /// The header of the block in which it starts; empty where a block does.
+        header: Box<[u8]>,
+    },
     /// The window of the span that started last, empty if nothing refers to it.
     /// Comes before the next span and the end.
     Window(Box<[u8]>),

@@ -7,10 +7,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::super::deflate::{Inflate, Status, WANTED_MAX, WINDOW_BYTES};
+use super::super::deflate::{HEADER_BYTES_MAX, Inflate, Status, WANTED_MAX, WINDOW_BYTES};
+use super::super::gzip::bit_before;
 use super::super::gzip::input::Input;
 use super::super::gzip::member::{self, FrameError, Next};
-use super::super::gzip::{Checkpoint, bit_before};
 use super::super::{ReadAt, SourceError};
 use super::error::ArchiveError;
 use super::feed::{CHUNK_BYTES, Feed, Halt, MemberEnd, What};
@@ -70,10 +70,10 @@ pub(super) fn plain(archive: &dyn ReadAt, mut feed: Feed) -> Result<Produced, Ha
         archive.read_exact_at(at, &mut space[..len])?;
         if at.is_multiple_of(PLAIN_SPAN_BYTES) {
             let archive_bit = bit_before(at, 0).ok_or(TOO_LONG)?;
-            feed.mark(What::Span(Checkpoint {
+            feed.mark(What::Span {
                 archive_bit,
-                header_bits: 0,
-            }))?;
+                header: Box::default(),
+            })?;
         }
         feed.wrote(len);
         at += len as u64;
@@ -92,7 +92,7 @@ pub(super) fn gzip(archive: &dyn ReadAt, span_bytes: u64, feed: Feed) -> Result<
         inflate: Inflate::new(),
         feed,
         cuts: Cuts::new(span_bytes),
-        block_bit: 0,
+        header: Vec::with_capacity(HEADER_BYTES_MAX),
         member_bytes: 0,
         is_watching: false,
         window: Vec::with_capacity(WINDOW_BYTES),
@@ -147,9 +147,9 @@ struct Cuts {
 /// Where a span may start.
 #[derive(Clone, Copy)]
 struct Place {
-    checkpoint: Checkpoint,
-    /// How many of the bytes before it what follows may refer to.
-    window: usize,
+    archive_bit: u64,
+    /// Whether it is inside of a block.
+    is_inside: bool,
 }
 
 impl Cuts {
@@ -165,9 +165,9 @@ impl Cuts {
     /// Offers a place; whether it is taken. One without bytes since the last
     /// one replaces that: it is at the same stream offset and needs less.
     fn offer(&mut self, place: Place) -> bool {
-        let early = match place.checkpoint.header_bits {
-            0 => self.span_bytes / 4,
-            _ => 0,
+        let early = match place.is_inside {
+            false => self.span_bytes / 4,
+            true => 0,
         };
         let is_due = self.since >= self.span_bytes - early;
         let takes = !self.started || self.pending.is_some() || is_due;
@@ -193,8 +193,9 @@ struct Gunzip<'a> {
     inflate: Inflate,
     feed: Feed,
     cuts: Cuts,
-    /// The first bit of the current block.
-    block_bit: u64,
+    /// The header of the block in which the next span may start; empty where it
+    /// may start with a block.
+    header: Vec<u8>,
     /// Bytes that came out of the current member.
     member_bytes: u64,
     /// Whether what refers to the window of the last span is noted; it is
@@ -241,12 +242,6 @@ impl Gunzip<'_> {
         }))
     }
 
-    /// The first bit that was not decoded.
-    fn bit(&self) -> Result<u64, Halt> {
-        let bit = bit_before(self.input.position(), self.inflate.held_bits());
-        Ok(bit.ok_or(TOO_LONG)?)
-    }
-
     /// How many bytes to decode at a time: up to the next place that is due, or
     /// to the end of a stored block, if that is in the way.
     fn wanted(&self) -> usize {
@@ -257,36 +252,34 @@ impl Gunzip<'_> {
         }
     }
 
+    /// Offers this place in front of a block.
     fn block_starts(&mut self) -> Result<(), Halt> {
-        self.block_bit = self.bit()?;
-        self.offer(Checkpoint {
-            archive_bit: self.block_bit,
-            header_bits: 0,
-        });
-        Ok(())
+        self.offer(false)
     }
 
     /// Offers this place inside of a block, unless that is a stored one.
     fn between_symbols(&mut self) -> Result<(), Halt> {
-        let archive_bit = self.bit()?;
-        let header_bits = archive_bit.checked_sub(self.block_bit);
-        let header_bits = header_bits.and_then(|bits| u32::try_from(bits).ok());
-        if let (true, Some(header_bits)) = (self.inflate.is_at_symbol(), header_bits) {
-            self.offer(Checkpoint {
-                archive_bit,
-                header_bits,
-            });
+        match self.inflate.is_at_symbol() {
+            true => self.offer(true),
+            false => Ok(()),
         }
-        Ok(())
     }
 
-    fn offer(&mut self, checkpoint: Checkpoint) {
-        let window = usize::try_from(self.member_bytes).unwrap_or(usize::MAX);
-        let window = window.min(WINDOW_BYTES);
+    fn offer(&mut self, is_inside: bool) -> Result<(), Halt> {
+        let archive_bit = bit_before(self.input.position(), self.inflate.held_bits());
+        let place = Place {
+            archive_bit: archive_bit.ok_or(TOO_LONG)?,
+            is_inside,
+        };
         // What refers to the window of one place is known before the next.
-        if !self.is_watching && self.cuts.offer(Place { checkpoint, window }) {
+        if !self.is_watching && self.cuts.offer(place) {
+            self.header.clear();
+            if is_inside {
+                self.header.extend_from_slice(self.inflate.block_header());
+            }
             self.inflate.watch();
         }
+        Ok(())
     }
 
     /// Hands over what came out, in front of which a span may start.
@@ -294,10 +287,14 @@ impl Gunzip<'_> {
         if self.inflate.pending().is_empty() {
             return Ok(());
         }
-        if let Some(Place { checkpoint, window }) = self.cuts.pending.take() {
+        if let Some(Place { archive_bit, .. }) = self.cuts.pending.take() {
+            let window = usize::try_from(self.member_bytes).unwrap_or(usize::MAX);
             self.window.clear();
             self.window.extend_from_slice(self.inflate.window(window));
-            self.feed.mark(What::Span(checkpoint))?;
+            self.feed.mark(What::Span {
+                archive_bit,
+                header: self.header.as_slice().into(),
+            })?;
             self.cuts.since = 0;
             self.is_watching = true;
         }

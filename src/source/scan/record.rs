@@ -9,7 +9,6 @@ use flate2::Crc;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
-use super::super::gzip::Checkpoint;
 use super::super::gzip::window::WindowPacker;
 use super::super::tables::{SpanRecord, checksum_seed};
 use super::ScanOutput;
@@ -93,7 +92,10 @@ impl<'o> Recorder<'o> {
             self.bytes(&bytes[done..mark.place])?;
             done = mark.place;
             match &mark.what {
-                What::Span(checkpoint) => self.span(*checkpoint)?,
+                What::Span {
+                    archive_bit,
+                    header,
+                } => self.span(*archive_bit, header)?,
                 What::Window(window) => self.window(window)?,
                 What::Member(end) => self.member(*end)?,
             }
@@ -151,18 +153,21 @@ impl<'o> Recorder<'o> {
     }
 
     /// Records that a span starts here.
-    fn span(&mut self, checkpoint: Checkpoint) -> Result<(), RecordError> {
+    fn span(&mut self, archive_bit: u64, header: &[u8]) -> Result<(), RecordError> {
         self.end_span()?;
         self.window(&[])?;
         self.started = Some(SpanRecord {
             stream_start: U64::new(self.recorded.stream_len),
-            archive_bit: U64::new(checkpoint.archive_bit),
+            archive_bit: U64::new(archive_bit),
             window_offset: U64::new(self.recorded.windows_bytes),
             window_len: U32::new(0),
             first_block: U32::new(self.recorded.blocks),
-            header_bits: U32::new(checkpoint.header_bits),
+            // A header is shorter than a window, so both fit.
+            header_len: U32::new(u32::try_from(header.len()).unwrap_or(0)),
             reserved: U32::new(0),
         });
+        self.windows.write_all(header)?;
+        self.recorded.windows_bytes += header.len() as u64;
         Ok(())
     }
 
@@ -173,7 +178,7 @@ impl<'o> Recorder<'o> {
         };
         if !window.is_empty() {
             let frame = self.packer.pack(window)?;
-            // A frame is hardly longer than a window, so it fits.
+            // A frame is hardly longer than a window.
             record.window_len = U32::new(u32::try_from(frame.len()).unwrap_or(0));
             self.windows.write_all(frame)?;
             self.recorded.windows_bytes += frame.len() as u64;
