@@ -111,7 +111,8 @@ pub struct FuseTuning {
     pub read_ahead_kib: u32,
     /// Answer for extended attributes once and for all if there are none.
     pub xattr_enosys: bool,
-    /// How long to poll for the next request before sleeping; zero for never.
+    /// How long to poll in vain for the next of many requests before sleeping, a
+    /// few times longer after a long burst; zero for never.
     pub spin: Duration,
     /// Turn file handles back into inodes, for overlayfs and NFS.
     pub export: bool,
@@ -136,9 +137,9 @@ impl Default for FuseTuning {
             readdirplus: ReaddirPlus::Auto,
             cache_symlinks: true,
             parallel_dirops: true,
-            max_request_bytes: 1024 * 1024,
+            max_request_bytes: 256 * 1024,
             max_background: 64,
-            read_ahead_kib: 1024,
+            read_ahead_kib: 512,
             xattr_enosys: true,
             spin: Duration::from_micros(200),
             export: true,

@@ -91,6 +91,10 @@ pub trait Region: Send + Sync {
     fn vouch(&self, _range: Range<usize>) -> bool {
         true
     }
+
+    /// Says that the bytes in `range` will be read soon, so that they are on
+    /// their way meanwhile. Only a hint.
+    fn will_need(&self, _range: Range<usize>) {}
 }
 
 impl Region for Vec<u8> {

@@ -4,117 +4,15 @@
 
 mod common;
 
-use std::fs;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use common::limited::{BUDGET_BYTES, Foreground, Group, MIB, megabytes};
 
-use common::load::{Order, read_all, walk};
-use common::mount::MountPoint;
-use common::program::{binary, eventually, wait};
-use rustix::mount::{UnmountFlags, unmount};
-
-const KIB: u64 = 1024;
-const MIB: u64 = 1024 * KIB;
-
-/// What the daemon is told to stay within.
-const BUDGET_BYTES: u64 = 64 * MIB;
-
-/// What its peak may be: the rest is for what the kernel charges besides.
-const PEAK_BYTES_MAX: u64 = 48 * MIB;
-
-/// Mounts in the foreground, indexing in the same process; the process and the
-/// mount end with this.
-struct Foreground {
-    child: Child,
-    point: MountPoint,
-    _dir: tempfile::TempDir,
-}
-
-impl Foreground {
-    /// Serves the image; a shell does `before` in the process that becomes the
-    /// daemon.
-    fn new(archive: &Path, before: &str) -> Self {
-        let point = MountPoint::new();
-        let dir = common::temp_dir();
-        let mut command = Command::new("sh");
-        command
-            .args(["-ec", &format!("{before}\nexec \"$@\""), "sh"])
-            .arg(binary())
-            .args(["mount", "--foreground", "--memory", "64M", "--index"])
-            .arg(dir.path().join("index"))
-            .args([archive, point.path()])
-            .stdin(Stdio::null())
-            .process_group(0);
-        let mut child = command.spawn().expect("start the daemon");
-        let limit = Duration::from_secs(60);
-        let up = eventually(limit, || {
-            point.is_mounted() || child.try_wait().is_ok_and(|s| s.is_some())
-        });
-        assert!(
-            up && point.is_mounted(),
-            "no mount within {limit:?}: {:?}",
-            child.try_wait()
-        );
-        Self {
-            child,
-            point,
-            _dir: dir,
-        }
+/// What its peak may be: the rest is for what the kernel charges besides. Pages
+/// of a large index are resident too, until others need the memory.
+fn peak_bytes_max() -> u64 {
+    match common::archive::is_full() {
+        true => BUDGET_BYTES,
+        false => 48 * MIB,
     }
-
-    /// Peak resident memory until now.
-    fn peak_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))
-            .expect("read its status");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .expect("a VmHWM");
-        let kib: u64 = line
-            .trim()
-            .trim_end_matches(" kB")
-            .parse()
-            .expect("a number");
-        kib * KIB
-    }
-
-    /// A walk and a full read by eight readers and then by one, in this
-    /// process: what it caches is not the daemon's.
-    fn read_everything(&self) {
-        let walked = walk(self.point.path(), Order::DirectoryFirst);
-        let bytes: u64 = walked.files.iter().map(|(_, size)| size).sum();
-        assert!(bytes > 80 * MIB, "only {bytes} bytes to read");
-        assert_eq!(read_all(&walked.files, 8), bytes);
-        drop_caches();
-        assert_eq!(read_all(&walked.files, 1), bytes);
-    }
-
-    fn end(mut self) {
-        unmount(self.point.path(), UnmountFlags::empty()).expect("unmount");
-        let status = wait(&mut self.child, common::mount::END_LIMIT).expect("the daemon ends");
-        assert!(status.success(), "the daemon ended with {status}");
-    }
-}
-
-impl Drop for Foreground {
-    fn drop(&mut self) {
-        common::attempt(unmount(self.point.path(), UnmountFlags::DETACH));
-        if wait(&mut self.child, common::mount::END_LIMIT).is_none() {
-            common::attempt(self.child.kill());
-            common::attempt(self.child.wait());
-        }
-    }
-}
-
-/// So that the second read asks the daemon again.
-fn drop_caches() {
-    fs::write("/proc/sys/vm/drop_caches", "1").expect("drop the page cache");
-}
-
-fn megabytes(bytes: u64) -> f64 {
-    bytes as f64 / MIB as f64
 }
 
 #[test]
@@ -128,7 +26,7 @@ fn the_peak_stays_below_the_budget() {
         megabytes(indexed),
         megabytes(peak)
     );
-    assert!(peak <= PEAK_BYTES_MAX, "peak {:.1} MiB", megabytes(peak));
+    assert!(peak <= peak_bytes_max(), "peak {:.1} MiB", megabytes(peak));
     daemon.end();
 }
 
@@ -144,104 +42,7 @@ fn a_control_group_of_the_budget_is_enough() {
         megabytes(peak),
         group.report()
     );
-    assert!(peak <= PEAK_BYTES_MAX, "peak {:.1} MiB", megabytes(peak));
+    assert!(peak <= peak_bytes_max(), "peak {:.1} MiB", megabytes(peak));
     assert_eq!(group.kills(), 0, "killed for memory: {}", group.report());
     daemon.end();
-}
-
-/// A memory control group, of either version, that goes with this value.
-struct Group {
-    dir: PathBuf,
-    version: Version,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Version {
-    One,
-    Two,
-}
-
-impl Group {
-    fn new(limit_bytes: u64) -> Self {
-        let (version, parent) = Self::parent();
-        let dir = parent.join(format!("distrofs-test-{}", std::process::id()));
-        fs::create_dir(&dir)
-            .unwrap_or_else(|e| panic!("make the control group {}: {e}", dir.display()));
-        let group = Self { dir, version };
-        let files: &[&str] = match version {
-            Version::One => &["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"],
-            Version::Two => &["memory.max", "memory.swap.max"],
-        };
-        // Swap would hide what does not fit; where there is none, no file is.
-        for (number, file) in files.iter().enumerate() {
-            let bytes = if version == Version::Two && number == 1 {
-                0
-            } else {
-                limit_bytes
-            };
-            let set = fs::write(group.dir.join(file), bytes.to_string());
-            assert!(set.is_ok() || number == 1, "{file}: {set:?}");
-        }
-        group
-    }
-
-    /// Where a group with a memory limit can be made.
-    fn parent() -> (Version, PathBuf) {
-        let one = Path::new("/sys/fs/cgroup/memory");
-        if one.join("memory.limit_in_bytes").exists() {
-            return (Version::One, one.to_owned());
-        }
-        let two = Path::new("/sys/fs/cgroup");
-        let controllers = fs::read_to_string(two.join("cgroup.controllers")).unwrap_or_default();
-        assert!(
-            controllers.split_whitespace().any(|name| name == "memory"),
-            "no memory controller in /sys/fs/cgroup, neither version 1 nor 2: the limit cannot be tested here"
-        );
-        fs::write(two.join("cgroup.subtree_control"), "+memory")
-            .expect("enable the memory controller");
-        (Version::Two, two.to_owned())
-    }
-
-    /// Shell code that puts the shell into the group.
-    fn joining(&self) -> String {
-        format!("echo $$ > '{}/cgroup.procs'", self.dir.display())
-    }
-
-    /// How many processes were killed for using too much.
-    fn kills(&self) -> u64 {
-        let file = match self.version {
-            Version::One => "memory.oom_control",
-            Version::Two => "memory.events",
-        };
-        self.read(file)
-            .lines()
-            .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
-            .unwrap_or_else(|| panic!("no oom_kill in {file}"))
-    }
-
-    /// How often the limit was met (the kernel then gives back page cache).
-    fn report(&self) -> String {
-        let (failures, peak) = match self.version {
-            Version::One => ("memory.failcnt", "memory.max_usage_in_bytes"),
-            Version::Two => ("memory.events", "memory.peak"),
-        };
-        format!(
-            "{failures}: {}; {peak}: {}",
-            self.read(failures).replace('\n', " ").trim(),
-            self.read(peak).trim()
-        )
-    }
-
-    fn read(&self, file: &str) -> String {
-        fs::read_to_string(self.dir.join(file)).unwrap_or_else(|e| format!("{file}: {e}"))
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // It can be removed as soon as the last process in it is gone.
-        eventually(common::mount::END_LIMIT, || {
-            fs::remove_dir(&self.dir).is_ok()
-        });
-    }
 }

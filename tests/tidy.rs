@@ -44,7 +44,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("fuser::", &["fuse/"]),
     ("unsafe ", &["sys/"]),
-    ("libz_rs_sys::", &["sys/"]),
+    ("flate2::", &["source/"]),
     ("memmap2::", &["sys/"]),
     ("rustix::mount", &["sys/"]),
     ("tar::", &["index/"]),

@@ -18,10 +18,15 @@ use crate::index::Index;
 use crate::inspect::CONTAINER_IDS;
 use crate::metrics::Metrics;
 use crate::source::BlockSource;
-use crate::store::{Archive, Image};
+use crate::source::tables::SECTION_WINDOWS;
+use crate::store::{Archive, Image, OpenedIndex};
 use crate::sys::daemon::{self, Ready};
 use crate::sys::mount::{self, Mount, MountOptions, MountRequest};
 use crate::sys::signal::Signals;
+
+/// The part of the memory limit that tables read ahead may take of the page
+/// cache, which a limited group of processes has to pay for.
+const TABLES_SHARE: u64 = 8;
 
 /// A mount whose arguments were checked.
 struct Job {
@@ -93,6 +98,7 @@ fn serve(job: &Job, ready: Ready) -> Result<(), Failure> {
     // a signal could find and kill the process by.
     let signals = Signals::block()?;
     let budget = MemoryBudget::new(job.memory_bytes);
+    read_tables(&opened.index, job.memory_bytes);
     let image = Image::open(&opened.archive, &opened.index, &budget, &metrics)?;
     let index = image.index.clone();
     let root = served::root(job.root.as_deref(), &index)?;
@@ -133,6 +139,15 @@ fn serve(job: &Job, ready: Ready) -> Result<(), Failure> {
     ready.tell()?;
     session.wait()?;
     Ok(())
+}
+
+/// Has the tables of the index read while mounting goes on: the first users
+/// would wait for each page. Not the windows, most of an index, of which each
+/// reader needs others.
+fn read_tables(index: &OpenedIndex, memory_bytes: u64) {
+    index
+        .sidecar
+        .read_ahead(&[SECTION_WINDOWS], memory_bytes / TABLES_SHARE);
 }
 
 /// What a signal does: the first detaches the mount and lets its users finish,

@@ -9,6 +9,7 @@
 //! while a filesystem is asked or an answer is sent.
 
 mod adapter;
+mod burst;
 mod convert;
 mod deadline;
 mod invalidate;

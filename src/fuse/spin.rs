@@ -2,12 +2,12 @@
 //!
 //! In a virtual machine waking a sleeping thread on another processor costs 20
 //! microseconds and more, most of a request's time. `fuser` reads its descriptor
-//! again on EAGAIN, so with `O_NONBLOCK` its loop polls: set by the first
-//! request of a burst, cleared by a governor thread when none came for a while.
+//! again on EAGAIN, so with `O_NONBLOCK` its loop polls: set when requests come
+//! in a row (`burst`), cleared by a governor thread when none came for a while.
 //!
 //! Where others want the processor, polling takes it from them, and from the
-//! very clients that wait: a session that loses its processor while it polls
-//! stops, and tries again after a pause that doubles each time.
+//! very clients that wait: a session that has to share its processor stops, and
+//! tries again after a pause that doubles each time.
 //!
 //! Guarantees: at most one session of a process polls at a time; nothing runs
 //! while no requests come; nobody polls where there is one processor only.
@@ -19,22 +19,28 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::fuse::burst::{Row, Usage, Verdict};
 use crate::sys::nonblock::set_nonblocking;
-use crate::sys::sched::preemptions;
+use crate::sys::sched::{preemptions, processor_time};
 
 /// Whether some session of this process polls.
 static POLLING: AtomicBool = AtomicBool::new(false);
 
-/// How many requests there are between two looks at the scheduler's count.
-const LOOK_EVERY: u64 = 4;
+/// How many requests there are between two looks at the scheduler's counts.
+const LOOK_EVERY: u64 = 16;
 
 /// The first and the longest pause after others wanted the processor.
-const PAUSE_MIN: Duration = Duration::from_millis(10);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+
+/// The governor sleeps longer in a long burst, so as not to disturb it.
+const QUIET_TIMES_MAX: u32 = 5;
 
 thread_local! {
-    /// The burst and the scheduler's count at this thread's last look.
-    static SEEN: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+    /// The requests that this thread answered lately.
+    static ROW: Cell<Row> = Cell::default();
+    /// The burst and what this thread had used of its processor at its last look.
+    static SEEN: Cell<(u64, Usage)> = Cell::default();
 }
 
 /// The polling of one session.
@@ -46,6 +52,7 @@ struct Governor {
     /// A duplicate of the session's descriptor.
     fd: OwnedFd,
     quiet: Duration,
+    started: Instant,
     requests: AtomicU64,
     /// Mirrors of the state, to be read without the lock.
     polling: AtomicBool,
@@ -63,7 +70,8 @@ struct State {
 }
 
 impl Spin {
-    /// Polls up to `quiet` after a request; zero is never.
+    /// Polls up to `quiet` after the last request of a burst, five times that if
+    /// it was long; zero is never.
     pub(super) fn start(fd: impl AsFd, quiet: Duration) -> io::Result<Spin> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         if quiet.is_zero() || processors < 2 {
@@ -72,6 +80,7 @@ impl Spin {
         let governor = Arc::new(Governor {
             fd: fd.as_fd().try_clone_to_owned()?,
             quiet,
+            started: Instant::now(),
             requests: AtomicU64::new(0),
             polling: AtomicBool::new(false),
             bursts: AtomicU64::new(0),
@@ -91,9 +100,13 @@ impl Spin {
         let Some(governor) = &self.0 else { return };
         let number = governor.requests.fetch_add(1, Ordering::Relaxed);
         if !governor.polling.load(Ordering::Relaxed) {
-            governor.begin(Instant::now());
-        } else if number % LOOK_EVERY == 0 && governor.was_preempted() {
-            governor.back_off(Instant::now());
+            let mut row = ROW.get();
+            if row.note(governor.started.elapsed()) {
+                governor.begin(Instant::now());
+            }
+            ROW.set(row);
+        } else if number % LOOK_EVERY == 0 {
+            governor.look();
         }
     }
 
@@ -135,17 +148,36 @@ impl Governor {
         }
         state.polling = true;
         let burst = self.bursts.fetch_add(1, Ordering::Relaxed) + 1;
-        SEEN.set((burst, preemptions()));
+        SEEN.set((burst, self.usage()));
         self.polling.store(true, Ordering::Relaxed);
         drop(state);
         self.changed.notify_one();
     }
 
-    /// Whether this thread lost its processor since its last look in this burst.
-    fn was_preempted(&self) -> bool {
-        let now = (self.bursts.load(Ordering::Relaxed), preemptions());
-        let before = SEEN.replace(now);
-        now.0 == before.0 && now.1 > before.1
+    fn usage(&self) -> Usage {
+        Usage {
+            now: self.started.elapsed(),
+            had: processor_time(),
+            preempted: preemptions(),
+        }
+    }
+
+    /// Stops if this thread does not have its processor for itself.
+    fn look(&self) {
+        let (burst, before) = SEEN.get();
+        let now = (self.bursts.load(Ordering::Relaxed), self.usage());
+        if burst != now.0 {
+            SEEN.set(now);
+            return;
+        }
+        match before.judge(&now.1) {
+            Verdict::Open => {}
+            Verdict::Undisturbed => {
+                SEEN.set(now);
+                self.lock().pause = Duration::ZERO;
+            }
+            Verdict::Contended => self.back_off(Instant::now()),
+        }
     }
 
     fn back_off(&self, now: Instant) {
@@ -168,8 +200,10 @@ impl Governor {
 
     fn govern(&self) {
         let mut state = self.lock();
+        let mut times = 1;
         while !state.ended {
             if !state.polling {
+                times = 1;
                 state = self
                     .changed
                     .wait(state)
@@ -178,12 +212,11 @@ impl Governor {
             }
             let seen = self.requests.load(Ordering::Relaxed);
             drop(state);
-            std::thread::sleep(self.quiet);
+            std::thread::sleep(self.quiet * times);
+            times = QUIET_TIMES_MAX.min(times + 1);
             state = self.lock();
-            if self.requests.load(Ordering::Relaxed) == seen && state.polling {
+            if self.requests.load(Ordering::Relaxed) == seen {
                 self.end(&mut state);
-                // A whole burst went undisturbed.
-                state.pause = Duration::ZERO;
             }
         }
     }
@@ -199,6 +232,20 @@ mod tests {
         fcntl_getfl(fd).unwrap().contains(OFlags::NONBLOCK)
     }
 
+    /// Sends requests until they are a burst: this thread may be held up
+    /// between any two.
+    fn requests(spin: &Spin) {
+        while spin.0.as_ref().is_some_and(|g| !g.lock().polling) {
+            spin.request();
+        }
+    }
+
+    fn begin(spin: &Spin) {
+        if let Some(governor) = &spin.0 {
+            governor.begin(Instant::now());
+        }
+    }
+
     /// One test, because the sessions of a process share one right to poll.
     #[test]
     fn one_session_polls_during_a_burst_and_none_when_idle() {
@@ -207,13 +254,14 @@ mod tests {
         let forever = Duration::from_secs(3600);
         let first = Spin::start(&one, forever).unwrap();
         let second = Spin::start(&two, forever).unwrap();
-        assert!(!polls(&one));
         first.request();
-        second.request();
+        assert!(!polls(&one), "one request is no burst");
+        requests(&first);
+        begin(&second);
         assert_eq!((polls(&one), polls(&two)), (first.0.is_some(), false));
         first.rest();
         assert!(!polls(&one));
-        second.request();
+        requests(&second);
         assert_eq!(polls(&two), second.0.is_some());
         drop(second);
         assert!(!polls(&two));
@@ -231,14 +279,19 @@ mod tests {
             assert!(!polls(&one));
             governor.begin(now + PAUSE_MIN * 2);
             assert!(polls(&one));
+            for _ in 0..100 {
+                governor.back_off(now);
+            }
+            governor.begin(now + PAUSE_MAX);
+            assert!(polls(&one), "no pause is longer");
             governor.end(&mut governor.lock());
         }
 
         let short = Spin::start(&two, Duration::from_millis(1)).unwrap();
-        short.request();
+        begin(&short);
         // Ends by itself, and then another may: waiting without limit is the test.
         while polls(&two) || polls(&one) != first.0.is_some() {
-            first.request();
+            begin(&first);
         }
         assert!(Spin::start(&one, Duration::ZERO).unwrap().0.is_none());
     }

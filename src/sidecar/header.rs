@@ -18,7 +18,7 @@ pub(super) const HEADER_BYTES: usize = 4096;
 pub(super) const SECTION_ALIGN: u64 = 64;
 
 const MAGIC: [u8; 8] = *b"DISTROFX";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const SECTIONS_MAX: usize = 64;
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone)]

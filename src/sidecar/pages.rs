@@ -125,6 +125,10 @@ impl Region for Paged {
         self.region.intact()
     }
 
+    fn will_need(&self, range: Range<usize>) {
+        self.region.will_need(range);
+    }
+
     fn vouch(&self, range: Range<usize>) -> bool {
         let covered = FIRST_BYTE <= range.start && range.end <= self.table.start;
         if range.is_empty() || !covered {

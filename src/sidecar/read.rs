@@ -106,6 +106,23 @@ impl Sidecar {
         Some(start..start.checked_add(usize::try_from(section.len.get()).ok()?)?)
     }
 
+    /// Begins to read all sections but those `except`, in the order of the
+    /// file, as far as all together have at most `max_bytes`: to be called when
+    /// it is known that they will be used here and there. Does not wait.
+    pub fn read_ahead(&self, except: &[u32], max_bytes: u64) {
+        let mut left = max_bytes;
+        for section in self.sections.iter() {
+            let (id, len) = (section.id.get(), section.len.get());
+            if !except.contains(&id)
+                && len <= left
+                && let Some(range) = self.section(id)
+            {
+                self.region.will_need(range);
+                left -= len;
+            }
+        }
+    }
+
     /// Size of the file in bytes.
     pub fn len(&self) -> u64 {
         self.region.bytes().len() as u64

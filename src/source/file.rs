@@ -103,6 +103,10 @@ impl ReadAt for ArchiveFile {
         Ok(())
     }
 
+    fn will_need(&self, range: Range<u64>) {
+        self.advise(range, Advice::WillNeed);
+    }
+
     fn forget(&self, range: Range<u64>) {
         self.advise_done(range);
     }

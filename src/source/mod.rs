@@ -11,6 +11,7 @@ use std::ops::{ControlFlow, Range};
 use crate::budget::Block;
 use crate::types::{BlockNo, SpanNo};
 
+mod deflate;
 mod direct;
 mod file;
 mod gzip;
@@ -50,6 +51,10 @@ pub trait ReadAt: Send + Sync {
     fn try_read_exact_at(&self, _at: u64, _buf: &mut [u8]) -> Result<bool, SourceError> {
         Ok(false)
     }
+
+    /// Says that `range` will be read soon, so that it is on its way meanwhile.
+    /// Only a hint.
+    fn will_need(&self, _range: Range<u64>) {}
 
     /// Says that `range` will not be read again soon, so that whoever caches it
     /// may let go. Only a hint.

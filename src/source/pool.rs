@@ -97,13 +97,10 @@ impl Pool {
         match found {
             Found::Standing(seat) => Ok(Lease::Standing(held(seat))),
             Found::Fresh(seat) => Ok(Lease::Fresh(held(seat))),
-            Found::Means(paid) => match GzipDecoder::new() {
-                Ok(decoder) => Ok(Lease::Fresh(held(Seat { decoder, paid }))),
-                Err(what) => {
-                    self.give_up(paid);
-                    Err(no_memory(what))
-                }
-            },
+            Found::Means(paid) => {
+                let decoder = GzipDecoder::new();
+                Ok(Lease::Fresh(held(Seat { decoder, paid })))
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::gzip::decoder;
 use super::gzip::window::WindowRestorer;
 use super::pool::{Held, Lease, Pool};
 use super::tables::{Span, Tables, checksum_seed, damaged};
@@ -135,10 +136,13 @@ impl StreamSource {
                 Ok(held)
             }
             Lease::Fresh(mut held) => {
-                let frame = self.tables.window(span)?;
                 let (archive, windows) = (self.archive.as_ref(), &self.windows);
+                // Both are fetched at the same time if the disk has to be asked.
+                self.tables.will_need_prelude(span);
+                archive.will_need(decoder::first_read(span, wanted.end()));
+                let prelude = self.tables.prelude(span)?;
                 held.decoder()?
-                    .restore(archive, span, wanted.end(), frame, windows)?;
+                    .restore(archive, span, wanted.end(), prelude, windows)?;
                 self.metrics.counters.checkpoint_restores.add(1);
                 Ok(held)
             }

@@ -53,7 +53,7 @@ pub(crate) struct SpanRecord {
     pub(crate) window_offset: U64,
     pub(crate) window_len: U32,
     pub(crate) first_block: U32,
-    pub(crate) header_bits: U32,
+    pub(crate) header_len: U32,
     pub(crate) reserved: U32,
 }
 const _: () = assert!(size_of::<SpanRecord>() == 40);
@@ -77,13 +77,23 @@ pub(crate) struct Span {
     pub(crate) end_block: u32,
     /// Where its code starts in the archive, in bits.
     pub(crate) archive_bit: u64,
-    /// How many bits before that the deflate block starts whose codes it uses;
-    /// 0 where a block starts there itself.
-    pub(crate) header_bits: u32,
     /// No byte of the archive from here on is needed to decode it.
     pub(crate) archive_end: u64,
+    /// Where in WINDOWS its block's header is, how long that is, and how long the
+    /// frame behind it.
     pub(crate) window_offset: u64,
+    pub(crate) header_len: u32,
     pub(crate) window_len: u32,
+}
+
+/// What decoding a span needs besides its code.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Prelude<'a> {
+    /// The header of the deflate block in which it starts; empty where it starts
+    /// with a block.
+    pub(crate) header: &'a [u8],
+    /// The frame of its window; empty if it needs none.
+    pub(crate) frame: &'a [u8],
 }
 
 impl Span {
@@ -238,11 +248,7 @@ impl Tables {
             return Err(damaged("number of blocks in a span"));
         }
         let archive_bit = record.archive_bit.get();
-        let header_bits = record.header_bits.get();
-        if archive_bit / 8 >= archive_end
-            || archive_end > self.archive_len
-            || u64::from(header_bits) > archive_bit
-        {
+        if archive_bit / 8 >= archive_end || archive_end > self.archive_len {
             return Err(damaged("place of a span in the archive"));
         }
         Ok(Span {
@@ -252,24 +258,37 @@ impl Tables {
             first_block,
             end_block,
             archive_bit,
-            header_bits,
             archive_end,
             window_offset: record.window_offset.get(),
+            header_len: record.header_len.get(),
             window_len: record.window_len.get(),
         })
     }
 
-    /// The frame that holds the window of a span; `None` if it needs none.
-    pub(crate) fn window(&self, span: &Span) -> Result<Option<&[u8]>, SourceError> {
-        if span.window_len == 0 {
-            return Ok(None);
+    /// Where in WINDOWS the prelude of a span is.
+    fn prelude_place(&self, span: &Span) -> Option<Range<usize>> {
+        let start = usize::try_from(span.window_offset).ok()?;
+        let len = span.header_len.checked_add(span.window_len)?;
+        let end = start.checked_add(usize::try_from(len).ok()?)?;
+        (end <= self.windows.len()).then_some(start..end)
+    }
+
+    /// Says that the prelude of a span will be needed soon.
+    pub(crate) fn will_need_prelude(&self, span: &Span) {
+        if let Some(place) = self.prelude_place(span).filter(|place| !place.is_empty()) {
+            let first = self.windows.start;
+            self.region
+                .will_need(first + place.start..first + place.end);
         }
-        let place = || {
-            let start = usize::try_from(span.window_offset).ok()?;
-            let end = start.checked_add(usize::try_from(span.window_len).ok()?)?;
-            self.section(&self.windows).get(start..end)
-        };
-        place().map(Some).ok_or(damaged("place of a window"))
+    }
+
+    /// The prelude of a span.
+    pub(crate) fn prelude(&self, span: &Span) -> Result<Prelude<'_>, SourceError> {
+        let place = self.prelude_place(span);
+        let bytes = place.and_then(|place| self.section(&self.windows).get(place));
+        let parts = bytes.and_then(|bytes| bytes.split_at_checked(span.header_len as usize));
+        let (header, frame) = parts.ok_or(damaged("place of a window"))?;
+        Ok(Prelude { header, frame })
     }
 
     /// The checksum of a block.

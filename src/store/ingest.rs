@@ -43,9 +43,6 @@ pub struct IngestReport {
     pub index_bytes: u64,
 }
 
-/// Behind a span this many times longer than asked for, reads are slow.
-const LONG_SPAN_FACTOR: u64 = 16;
-
 impl IngestReport {
     /// What is worth telling the user, a line each.
     pub fn notes(&self) -> Vec<String> {
@@ -66,12 +63,7 @@ impl IngestReport {
         let garbage = self.scan.garbage_at.map(|at| {
             format!("bytes from archive offset {at} on are no gzip data and were ignored")
         });
-        let slow = self.scan.longest_span > self.scan.span_bytes.saturating_mul(LONG_SPAN_FACTOR);
-        let slow = slow.then(|| {
-            let longest = self.scan.longest_span;
-            format!("{longest} bytes lie between two checkpoints: reads there are slow; compress the archive again with gzip")
-        });
-        odd.chain(garbage).chain(slow).collect()
+        odd.chain(garbage).collect()
     }
 }
 

@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 
 use memmap2::{Advice, Mmap, UncheckedAdvice};
@@ -82,6 +83,13 @@ impl Region for Map {
     fn intact(&self) -> bool {
         !self.watch.damaged() && Stamp::of(&self.file).is_ok_and(|now| now == self.opened)
     }
+
+    fn will_need(&self, range: Range<usize>) {
+        // In one go instead of page by page as they are touched. Pages become
+        // cached, not resident.
+        let len = range.end.saturating_sub(range.start);
+        let _hint = self.map.advise_range(Advice::WillNeed, range.start, len);
+    }
 }
 
 #[cfg(test)]
@@ -110,7 +118,26 @@ mod tests {
     #[test]
     fn an_empty_file_is_an_empty_region() {
         let (_file, map) = mapped(b"");
+        map.will_need(0..0);
         assert!(map.bytes().is_empty() && map.intact());
+    }
+
+    #[test]
+    fn reading_ahead_changes_nothing_and_takes_any_range() {
+        let (file, map) = mapped(&[7; 100_000]);
+        for range in [
+            5..6,
+            4096..100_000,
+            0..100_000,
+            100_000..100_000,
+            9..100_001,
+        ] {
+            map.will_need(range);
+        }
+        file.as_file().set_len(10).unwrap();
+        map.will_need(50_000..60_000);
+        file.as_file().set_len(100_000).unwrap();
+        assert_eq!((map.bytes()[0], map.bytes()[50_000]), (7, 0));
     }
 
     #[test]

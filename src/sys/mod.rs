@@ -9,7 +9,6 @@ pub mod daemon;
 mod fault;
 pub mod file;
 mod fusermount;
-pub mod inflate;
 pub mod ioctl;
 pub mod map;
 pub mod mount;

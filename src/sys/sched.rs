@@ -2,6 +2,16 @@
 
 #![expect(unsafe_code, reason = "getrusage(2) has no safe wrapper here")]
 
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// How long the calling thread had a processor so far.
+pub fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
 /// How often the calling thread lost its processor to another while it could
 /// have gone on.
 pub fn preemptions() -> u64 {
@@ -22,6 +32,14 @@ mod tests {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
     use super::*;
+
+    #[test]
+    fn a_thread_has_processor_time_while_it_works_only() {
+        let before = processor_time();
+        std::thread::sleep(Duration::from_millis(1));
+        while processor_time() == before {}
+        assert!(processor_time() > before);
+    }
 
     /// Two busy threads on one processor take turns.
     #[test]

@@ -19,10 +19,20 @@ pub(crate) fn debian_tar() -> PathBuf {
     debian("tar")
 }
 
+/// Whether the image is the large one.
+pub(crate) fn is_full() -> bool {
+    std::env::var_os("DISTROFS_TEST_FULL").is_some()
+}
+
+/// With `DISTROFS_TEST_FULL` set, the large one that is for measuring: `cargo test
+/// --test requests --test memory` then counts what that takes.
 #[track_caller]
 fn debian(kind: &str) -> PathBuf {
-    let said =
-        run(Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/image")).arg(kind)).ok();
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/image"));
+    if is_full() {
+        command.arg("--full");
+    }
+    let said = run(command.arg(kind)).ok();
     PathBuf::from(said.stdout.trim_end())
 }
 

@@ -9,6 +9,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod dialect;
+pub(crate) mod limited;
 pub(crate) mod load;
 pub(crate) mod mount;
 pub(crate) mod program;

@@ -127,7 +127,7 @@ fn build(stream: &[u8], cut: usize) -> Result<Sections, String> {
     let options = BuildOptions {
         hash_key: [7; 16],
         limits: Limits::default(),
-        ignore_zeros: cut.is_multiple_of(2),
+        ignore_zeros: stream.last().is_some_and(|byte| byte % 2 == 1),
         archive_bytes: None,
     };
     let mut builder = Builder::new(options, &mut HeapArenas).map_err(|e| e.to_string())?;

@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn names_of_attributes_are_unescaped_as_gnu_tar_does() {
-        let read = pax(b"36 SCHILY.xattr.user.m%3D%25%41%.z=1\n").unwrap();
+        let read = pax(b"37 SCHILY.xattr.user.m%3D%25%41%.z=1\n").unwrap();
         assert_eq!(read.xattrs, [(b"user.m=%%41%.z".to_vec(), b"1".to_vec())]);
     }
 

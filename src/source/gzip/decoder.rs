@@ -4,24 +4,25 @@
 //! reads no further than the span that it was last aimed at. What it yields is
 //! not verified: that is up to the caller. After an error it is of no use.
 
-use super::super::tables::Span;
+use std::ops::Range;
+
+use super::super::deflate::{Inflate, Status, WINDOW_BYTES};
+use super::super::tables::{Prelude, Span};
 use super::super::{ReadAt, SourceError};
-use super::Checkpoint;
 use super::input::Input;
 use super::member::{self, FrameError, Next};
-use super::window::{WindowRestorer, start_at};
-use crate::sys::inflate::{Inflate, Status, Stop, WINDOW_BYTES};
+use super::window::{Checkpoint, WindowRestorer, start_at};
 
 /// Compressed bytes that a decoder holds, and reads at once, at most.
-const INPUT_BYTES: usize = 128 * 1024;
+const INPUT_BYTES: usize = 64 * 1024;
 /// Compressed bytes that are read at once by a decoder that goes on.
-const LATER_READ_BYTES: usize = 64 * 1024;
+const LATER_READ_BYTES: usize = 48 * 1024;
 /// Added to the estimate of what the first read has to hold, because code is
 /// not equally dense everywhere.
 const SLACK_BYTES: u64 = 8 * 1024;
 
-/// What one decoder counts for in the memory budget: inflate state and its
-/// window (48 KB), input buffer, and allocator overhead.
+/// What one decoder counts for in the memory budget: inflate state with its
+/// window and output (120 KB), input buffer, and allocator overhead.
 pub(crate) const DECODER_BYTES: u64 = 192 * 1024;
 
 /// An inflate state with its input.
@@ -37,14 +38,13 @@ pub(crate) struct GzipDecoder {
 
 impl GzipDecoder {
     /// A decoder that stands nowhere yet.
-    pub(crate) fn new() -> Result<Self, &'static str> {
-        let (inflate, input) = (Inflate::new()?, Input::new(INPUT_BYTES));
-        Ok(Self {
-            inflate,
-            input,
+    pub(crate) fn new() -> Self {
+        Self {
+            inflate: Inflate::new(),
+            input: Input::new(INPUT_BYTES),
             position: 0,
             member_ended: false,
-        })
+        }
     }
 
     /// Where in the stream it stands.
@@ -52,26 +52,30 @@ impl GzipDecoder {
         self.position
     }
 
-    /// Goes to the start of `span`, restoring the window that `frame` holds,
-    /// to decode at least up to stream offset `wanted_end`.
+    /// Goes to the start of `span`, restoring what comes before its code, to
+    /// decode at least up to stream offset `wanted_end`.
     pub(crate) fn restore(
         &mut self,
         archive: &dyn ReadAt,
         span: &Span,
         wanted_end: u64,
-        frame: Option<&[u8]>,
+        prelude: Prelude<'_>,
         windows: &WindowRestorer,
     ) -> Result<(), SourceError> {
         self.aim(span);
         let mut buf = [0; WINDOW_BYTES];
-        let len = frame.map_or(Ok(0), |frame| windows.restore(frame, &mut buf))?;
+        let len = match prelude.frame {
+            [] => 0,
+            frame => windows.restore(frame, &mut buf)?,
+        };
         let checkpoint = Checkpoint {
             archive_bit: span.archive_bit,
-            header_bits: span.header_bits,
+            header: prelude.header,
+            window: &buf[..len],
         };
         let reads = (first_read_bytes(span, wanted_end), LATER_READ_BYTES);
         let (inflate, input) = (&mut self.inflate, &mut self.input);
-        start_at(inflate, input, archive, checkpoint, &buf[..len], reads)?;
+        start_at(inflate, input, archive, checkpoint, reads)?;
         self.position = span.start;
         self.member_ended = false;
         Ok(())
@@ -86,24 +90,28 @@ impl GzipDecoder {
     pub(crate) fn fill(&mut self, archive: &dyn ReadAt, out: &mut [u8]) -> Result<(), SourceError> {
         let mut filled = 0;
         while filled < out.len() {
+            let pending = self.inflate.pending();
+            if !pending.is_empty() {
+                let n = pending.len().min(out.len() - filled);
+                out[filled..filled + n].copy_from_slice(&pending[..n]);
+                self.inflate.take(n);
+                filled += n;
+                self.position += n as u64;
+                continue;
+            }
             if self.member_ended {
                 self.next_member(archive)?;
             }
             let input = self.input.available();
-            let progress = self.inflate.inflate(input, &mut out[filled..], Stop::Run);
-            let progress = progress.map_err(|what| self.error(what))?;
-            self.input.consume(progress.consumed);
-            filled += progress.produced;
-            self.position += progress.produced as u64;
-            match progress.status {
-                Status::StreamEnd => self.member_ended = true,
-                Status::NeedInput if !self.input.fill(archive)? => {
+            let result = self.inflate.inflate(input, out.len() - filled);
+            let (used, status) = result.map_err(|what| self.error(what))?;
+            self.input.consume(used);
+            match status {
+                Status::End => self.member_ended = true,
+                Status::NeedInput if !self.input.more(archive)? => {
                     return Err(self.error("it goes on behind the next checkpoint"));
                 }
-                Status::NeedInput
-                | Status::OutputFull
-                | Status::BlockEnd { .. }
-                | Status::Symbols => {}
+                Status::NeedInput | Status::Enough | Status::Block => {}
             }
         }
         Ok(())
@@ -117,7 +125,8 @@ impl GzipDecoder {
         match next {
             Ok(Next::Member) => {
                 self.member_ended = false;
-                self.inflate.reset().map_err(|what| self.error(what))
+                self.inflate.start(&[]);
+                Ok(())
             }
             Ok(Next::End | Next::Garbage(_)) | Err(FrameError::Cut) => {
                 Err(self.error("it ends too early"))
@@ -133,6 +142,13 @@ impl GzipDecoder {
             what,
         }
     }
+}
+
+/// What of the archive decoding a span up to `wanted_end` reads first.
+pub(crate) fn first_read(span: &Span, wanted_end: u64) -> Range<u64> {
+    let start = span.archive_bit / 8;
+    let end = start + first_read_bytes(span, wanted_end) as u64;
+    start..end.min(span.archive_end)
 }
 
 /// How much the first read for a span asks for, so that a random read of a cold

@@ -76,17 +76,23 @@ impl Input {
 
     /// Reads on if there are no bytes at hand; false at the limit.
     pub(crate) fn fill(&mut self, archive: &dyn ReadAt) -> Result<bool, SourceError> {
-        if self.start < self.end {
-            return Ok(true);
-        }
-        let left = self.limit.saturating_sub(self.at);
-        let len = usize::try_from(left).map_or(self.next_read, |left| min(left, self.next_read));
+        Ok(self.start < self.end || self.more(archive)?)
+    }
+
+    /// Reads on behind the bytes at hand, which stay; false at the limit, or if
+    /// there is no room.
+    pub(crate) fn more(&mut self, archive: &dyn ReadAt) -> Result<bool, SourceError> {
+        self.buf.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        let from = self.at.saturating_add(self.end as u64);
+        let left = usize::try_from(self.limit.saturating_sub(from)).unwrap_or(usize::MAX);
+        let len = min(left, min(self.next_read, self.buf.len() - self.end));
         if len == 0 {
             return Ok(false);
         }
-        (self.start, self.end) = (0, 0);
-        archive.read_exact_at(self.at, &mut self.buf[..len])?;
-        self.end = len;
+        let room = &mut self.buf[self.end..self.end + len];
+        archive.read_exact_at(from, room)?;
+        self.end += len;
         self.next_read = self.later_reads;
         Ok(true)
     }

@@ -75,7 +75,7 @@ pub(crate) fn next(input: &mut Input, archive: &dyn ReadAt) -> Result<Next, Fram
     let mut header = Header {
         input,
         archive,
-        crc: crc32fast::Hasher::new(),
+        crc: flate2::Crc::new(),
     };
     header.crc.update(&MAGIC);
     header.parse()?;
@@ -112,7 +112,7 @@ fn padding(input: &mut Input, archive: &dyn ReadAt, at: u64) -> Result<Next, Fra
 struct Header<'a> {
     input: &'a mut Input,
     archive: &'a dyn ReadAt,
-    crc: crc32fast::Hasher,
+    crc: flate2::Crc,
 }
 
 impl Header<'_> {
@@ -138,7 +138,7 @@ impl Header<'_> {
             }
         }
         if flags & FLAG_HEADER_CRC != 0 {
-            let [low, high, ..] = self.crc.clone().finalize().to_le_bytes();
+            let [low, high, ..] = self.crc.sum().to_le_bytes();
             let at = self.input.position();
             if [self.byte()?, self.byte()?] != [low, high] {
                 return Err(FrameError::Bad(

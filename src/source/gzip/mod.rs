@@ -10,18 +10,8 @@ pub(crate) mod input;
 pub(crate) mod member;
 pub(crate) mod window;
 
-/// Where decoding can begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Checkpoint {
-    /// The first bit to decode: byte of the archive times 8, plus bit.
-    pub(crate) archive_bit: u64,
-    /// How many bits before that the block starts whose codes it uses; 0 where
-    /// a block starts there itself.
-    pub(crate) header_bits: u32,
-}
-
 /// `archive_bit` of a place in the archive: the first bit of byte `at`, less
-/// `unused` bits of the byte before it.
-pub(crate) fn bit_before(at: u64, unused: u8) -> Option<u64> {
+/// `unused` bits of the bytes before it.
+pub(crate) fn bit_before(at: u64, unused: u32) -> Option<u64> {
     at.checked_mul(8)?.checked_sub(u64::from(unused))
 }

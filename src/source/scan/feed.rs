@@ -7,7 +7,6 @@
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use super::super::gzip::Checkpoint;
 use super::error::ArchiveError;
 
 /// How many chunks there are: one that each side works on, two in between.
@@ -42,21 +41,25 @@ impl Chunk {
 }
 
 /// Something at a place between two bytes of a chunk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Mark {
     /// How many bytes of the chunk are before it.
     pub(super) place: usize,
     pub(super) what: What,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) enum What {
     /// A span starts; at least one byte follows.
     Span {
-        checkpoint: Checkpoint,
-        /// How many of the bytes before it its code may refer to.
-        window: usize,
+        /// The first bit of its code: byte of the archive times 8, plus bit.
+        archive_bit: u64,
+        /// The header of the block in which it starts; empty where a block does.
+        header: Box<[u8]>,
     },
+    /// The window of the span that started last, empty if nothing refers to it.
+    /// Comes before the next span and the end.
+    Window(Box<[u8]>),
     /// A gzip member ended.
     Member(MemberEnd),
 }

@@ -7,22 +7,21 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::super::deflate::{HEADER_BYTES_MAX, Inflate, Status, WANTED_MAX, WINDOW_BYTES};
+use super::super::gzip::bit_before;
 use super::super::gzip::input::Input;
 use super::super::gzip::member::{self, FrameError, Next};
-use super::super::gzip::{Checkpoint, bit_before};
 use super::super::{ReadAt, SourceError};
 use super::error::ArchiveError;
 use super::feed::{CHUNK_BYTES, Feed, Halt, MemberEnd, What};
-use crate::sys::inflate::{Inflate, Status, Stop, WINDOW_BYTES};
 
 /// Compressed bytes that are read at a time.
 const READ_BYTES: usize = 256 * 1024;
 /// Length of the spans of an uncompressed archive. Reading can begin anywhere
 /// there, so it only keeps the table small.
 pub(super) const PLAIN_SPAN_BYTES: u64 = 1024 * 1024;
-/// How far behind the reading the archive is forgotten. The other thread reads
-/// behind checkpoints again, up to [`super::feed::CHUNKS`] chunks later.
-const FORGET_LAG_BYTES: u64 = 4 * 1024 * 1024;
+/// How far behind the reading the archive is forgotten.
+const FORGET_LAG_BYTES: u64 = 1024 * 1024;
 /// How much is forgotten at a time.
 const FORGET_STEP_BYTES: u64 = 1024 * 1024;
 
@@ -71,13 +70,9 @@ pub(super) fn plain(archive: &dyn ReadAt, mut feed: Feed) -> Result<Produced, Ha
         archive.read_exact_at(at, &mut space[..len])?;
         if at.is_multiple_of(PLAIN_SPAN_BYTES) {
             let archive_bit = bit_before(at, 0).ok_or(TOO_LONG)?;
-            let checkpoint = Checkpoint {
-                archive_bit,
-                header_bits: 0,
-            };
             feed.mark(What::Span {
-                checkpoint,
-                window: 0,
+                archive_bit,
+                header: Box::default(),
             })?;
         }
         feed.wrote(len);
@@ -91,14 +86,16 @@ pub(super) fn plain(archive: &dyn ReadAt, mut feed: Feed) -> Result<Produced, Ha
 pub(super) fn gzip(archive: &dyn ReadAt, span_bytes: u64, feed: Feed) -> Result<Produced, Halt> {
     let mut input = Input::new(READ_BYTES);
     input.set_limit(archive.len());
-    let inflate = Inflate::new().map_err(|what| ArchiveError::Deflate { at: 0, what })?;
-    let cuts = Cuts::new(span_bytes);
     let mut gunzip = Gunzip {
         archive,
         input,
-        inflate,
+        inflate: Inflate::new(),
         feed,
-        cuts,
+        cuts: Cuts::new(span_bytes),
+        header: Vec::with_capacity(HEADER_BYTES_MAX),
+        member_bytes: 0,
+        is_watching: false,
+        window: Vec::with_capacity(WINDOW_BYTES),
     };
     let mut produced = Produced::default();
     loop {
@@ -135,8 +132,8 @@ fn frame_error(error: FrameError, archive: &dyn ReadAt, member_at: u64) -> Archi
 }
 
 /// Chooses where spans start: at the first boundary of blocks that makes a span
-/// long enough; if a quarter more passes without one, inside of the block, in
-/// front of any symbol.
+/// three quarters as long as it should be; if none comes, inside of a block, in
+/// front of the first symbol that makes it as long.
 struct Cuts {
     span_bytes: u64,
     /// Bytes since the last span started.
@@ -145,96 +142,48 @@ struct Cuts {
     pending: Option<Place>,
     /// Whether the first span was offered.
     started: bool,
-    /// The first bit of the current block, and the bytes that came out of it.
-    block_bit: u64,
-    block_bytes: u64,
-    /// Bytes of input looked at closely without finding a place, and how long
-    /// the span must get before the next look.
-    looked: u32,
-    look_again_at: u64,
 }
 
-/// Bytes of input looked at for a place between two symbols before giving up
-/// for a while: a symbol has at most 48 bits, but a stored block has none.
-const LOOK_BYTES_MAX: u32 = 64;
-/// How much later to look again.
-const LOOK_AGAIN_BYTES: u64 = 16 * 1024;
-
+/// Where a span may start.
 #[derive(Clone, Copy)]
 struct Place {
-    checkpoint: Checkpoint,
-    window: usize,
-}
-
-/// How to decode on.
-enum Pace {
-    /// So many bytes, or to the end of the block.
-    Free(u64),
-    /// One byte of input, to see whether it ends a symbol.
-    Close,
+    archive_bit: u64,
+    /// Whether it is inside of a block.
+    is_inside: bool,
 }
 
 impl Cuts {
     fn new(span_bytes: u64) -> Self {
         Self {
-            span_bytes: span_bytes.max(1),
+            span_bytes,
             since: 0,
             pending: None,
             started: false,
-            block_bit: 0,
-            block_bytes: 0,
-            looked: 0,
-            look_again_at: 0,
         }
     }
 
-    /// Offers a place to start a span. One without bytes since the last offer
-    /// replaces that: it is at the same stream offset and needs less. The start
-    /// of a member needs no window, so it may come a quarter early.
-    fn offer(&mut self, place: Place) {
-        let early = if place.window == 0 {
-            self.span_bytes / 4
-        } else {
-            0
+    /// Offers a place; whether it is taken. One without bytes since the last
+    /// one replaces that: it is at the same stream offset and needs less.
+    fn offer(&mut self, place: Place) -> bool {
+        let early = match place.is_inside {
+            false => self.span_bytes / 4,
+            true => 0,
         };
         let is_due = self.since >= self.span_bytes - early;
-        if !self.started || self.pending.is_some() || is_due {
+        let takes = !self.started || self.pending.is_some() || is_due;
+        if takes {
             self.started = true;
             self.pending = Some(place);
         }
+        takes
     }
 
-    fn pace(&self) -> Pace {
-        let since = if self.pending.is_some() {
-            0
-        } else {
-            self.since
-        };
-        let longest = self.span_bytes.saturating_add(self.span_bytes / 4);
-        match longest.max(self.look_again_at).checked_sub(since) {
-            None | Some(0) if self.block_bytes > 0 => Pace::Close,
-            None | Some(0) => Pace::Free(1),
-            Some(missing) => Pace::Free(missing),
+    /// How many bytes may come before the next place is due.
+    fn left(&self) -> u64 {
+        match self.pending {
+            Some(_) => self.span_bytes,
+            None => self.span_bytes.saturating_sub(self.since),
         }
-    }
-
-    /// Looked at a byte closely, without finding a place.
-    fn found_none(&mut self) {
-        self.looked += 1;
-        if self.looked >= LOOK_BYTES_MAX {
-            self.looked = 0;
-            self.look_again_at = self.since.saturating_add(LOOK_AGAIN_BYTES);
-        }
-    }
-
-    /// A block starts at `bit`.
-    fn block(&mut self, bit: u64) {
-        (self.block_bit, self.block_bytes) = (bit, 0);
-    }
-
-    /// A span starts.
-    fn restart(&mut self) {
-        (self.since, self.looked, self.look_again_at) = (0, 0, 0);
     }
 }
 
@@ -244,53 +193,43 @@ struct Gunzip<'a> {
     inflate: Inflate,
     feed: Feed,
     cuts: Cuts,
+    /// The header of the block in which the next span may start; empty where it
+    /// may start with a block.
+    header: Vec<u8>,
+    /// Bytes that came out of the current member.
+    member_bytes: u64,
+    /// Whether what refers to the window of the last span is noted; it is
+    /// `window`.
+    is_watching: bool,
+    window: Vec<u8>,
 }
 
 impl Gunzip<'_> {
     /// One member, from behind its header to behind its trailer.
     fn member(&mut self, member_at: u64) -> Result<(), Halt> {
-        self.inflate
-            .reset()
-            .map_err(|what| self.deflate_error(what))?;
-        self.boundary(0, 0)?;
-        let mut member_bytes: u64 = 0;
+        self.inflate.start(&[]);
+        self.member_bytes = 0;
+        self.block_starts()?;
         loop {
-            let pace = self.cuts.pace();
-            let space = self.feed.space()?;
-            let (input, most) = match pace {
-                Pace::Free(most) => (self.input.available(), most),
-                Pace::Close => (first_byte(self.input.available()), u64::MAX),
-            };
-            let most = usize::try_from(most).unwrap_or(usize::MAX).min(space.len());
-            let result = self
-                .inflate
-                .inflate(input, &mut space[..most], Stop::AtBlock);
-            let progress = result.map_err(|what| self.deflate_error(what))?;
-            self.input.consume(progress.consumed);
-            if progress.produced > 0 {
-                self.wrote(progress.produced)?;
-                member_bytes += progress.produced as u64;
-            }
-            match progress.status {
-                Status::OutputFull | Status::Symbols | Status::BlockEnd { last: true, .. } => {}
-                Status::BlockEnd {
-                    unused_bits,
-                    last: false,
-                } => {
-                    self.boundary(unused_bits, member_bytes)?;
+            let result = self.inflate.inflate(self.input.available(), self.wanted());
+            let (used, status) = result.map_err(|what| ArchiveError::Deflate {
+                at: self.input.position(),
+                what,
+            })?;
+            self.input.consume(used);
+            self.hand_over()?;
+            match status {
+                Status::Enough => self.between_symbols()?,
+                Status::Block => self.block_starts()?,
+                Status::NeedInput if !self.input.more(self.archive)? => {
+                    let at = self.archive.len();
+                    return Err(ArchiveError::Truncated { at, member_at }.into());
                 }
-                Status::NeedInput => {
-                    if matches!(pace, Pace::Close) {
-                        self.between_symbols(member_bytes);
-                    }
-                    if !self.input.fill(self.archive)? {
-                        let at = self.archive.len();
-                        return Err(ArchiveError::Truncated { at, member_at }.into());
-                    }
-                }
-                Status::StreamEnd => break,
+                Status::NeedInput => {}
+                Status::End => break,
             }
         }
+        self.end_window()?;
         let trailer_at = self.input.position();
         let trailer = member::trailer(&mut self.input, self.archive)
             .map_err(|error| frame_error(error, self.archive, member_at))?;
@@ -303,63 +242,93 @@ impl Gunzip<'_> {
         }))
     }
 
-    /// A block starts at the input's position, less `unused` bits.
-    fn boundary(&mut self, unused: u8, member_bytes: u64) -> Result<(), Halt> {
-        let archive_bit = bit_before(self.input.position(), unused).ok_or(TOO_LONG)?;
-        self.cuts.block(archive_bit);
-        let checkpoint = Checkpoint {
-            archive_bit,
-            header_bits: 0,
+    /// How many bytes to decode at a time: up to the next place that is due, or
+    /// to the end of a stored block, if that is in the way.
+    fn wanted(&self) -> usize {
+        match usize::try_from(self.cuts.left()) {
+            Ok(0) if self.inflate.is_at_symbol() => 1,
+            Ok(0) | Err(_) => WANTED_MAX,
+            Ok(left) => left.min(WANTED_MAX),
+        }
+    }
+
+    /// Offers this place in front of a block.
+    fn block_starts(&mut self) -> Result<(), Halt> {
+        self.offer(false)
+    }
+
+    /// Offers this place inside of a block, unless that is a stored one.
+    fn between_symbols(&mut self) -> Result<(), Halt> {
+        match self.inflate.is_at_symbol() {
+            true => self.offer(true),
+            false => Ok(()),
+        }
+    }
+
+    fn offer(&mut self, is_inside: bool) -> Result<(), Halt> {
+        let archive_bit = bit_before(self.input.position(), self.inflate.held_bits());
+        let place = Place {
+            archive_bit: archive_bit.ok_or(TOO_LONG)?,
+            is_inside,
         };
-        self.offer(checkpoint, member_bytes);
+        // What refers to the window of one place is known before the next.
+        if !self.is_watching && self.cuts.offer(place) {
+            self.header.clear();
+            if is_inside {
+                self.header.extend_from_slice(self.inflate.block_header());
+            }
+            self.inflate.watch();
+        }
         Ok(())
     }
 
-    /// Offers the input's position if it is between two symbols.
-    fn between_symbols(&mut self, member_bytes: u64) {
-        let place = || {
-            let unused = self.inflate.between_symbols()?;
-            let archive_bit = bit_before(self.input.position(), 0)?.checked_sub(unused)?;
-            let header_bits = archive_bit.checked_sub(self.cuts.block_bit)?;
-            let header_bits = u32::try_from(header_bits).ok().filter(|bits| *bits > 0)?;
-            Some(Checkpoint {
+    /// Hands over what came out, in front of which a span may start.
+    fn hand_over(&mut self) -> Result<(), Halt> {
+        if self.inflate.pending().is_empty() {
+            return Ok(());
+        }
+        if let Some(Place { archive_bit, .. }) = self.cuts.pending.take() {
+            let window = usize::try_from(self.member_bytes).unwrap_or(usize::MAX);
+            self.window.clear();
+            self.window.extend_from_slice(self.inflate.window(window));
+            self.feed.mark(What::Span {
                 archive_bit,
-                header_bits,
-            })
-        };
-        match place() {
-            Some(checkpoint) => self.offer(checkpoint, member_bytes),
-            None => self.cuts.found_none(),
+                header: self.header.as_slice().into(),
+            })?;
+            self.cuts.since = 0;
+            self.is_watching = true;
         }
-    }
-
-    fn offer(&mut self, checkpoint: Checkpoint, member_bytes: u64) {
-        let window = usize::try_from(member_bytes)
-            .unwrap_or(usize::MAX)
-            .min(WINDOW_BYTES);
-        self.cuts.offer(Place { checkpoint, window });
-    }
-
-    /// Hands `n` written bytes over, in front of which a span may start.
-    fn wrote(&mut self, n: usize) -> Result<(), Halt> {
-        if let Some(Place { checkpoint, window }) = self.cuts.pending.take() {
-            self.feed.mark(What::Span { checkpoint, window })?;
-            self.cuts.restart();
+        loop {
+            let pending = self.inflate.pending();
+            if pending.is_empty() {
+                break;
+            }
+            let space = self.feed.space()?;
+            let n = pending.len().min(space.len());
+            space[..n].copy_from_slice(&pending[..n]);
+            self.feed.wrote(n);
+            self.inflate.take(n);
+            self.cuts.since += n as u64;
+            self.member_bytes += n as u64;
         }
-        self.feed.wrote(n);
-        self.cuts.since += n as u64;
-        self.cuts.block_bytes += n as u64;
+        // Nothing from here on can reach back to before the span.
+        if self.cuts.since >= WINDOW_BYTES as u64 {
+            self.end_window()?;
+        }
         Ok(())
     }
 
-    fn deflate_error(&self, what: &'static str) -> ArchiveError {
-        ArchiveError::Deflate {
-            at: self.input.position(),
-            what,
+    /// Hands over the window of the span that started last.
+    fn end_window(&mut self) -> Result<(), Halt> {
+        if !self.is_watching {
+            return Ok(());
         }
+        self.is_watching = false;
+        let is_any = match self.inflate.watched() {
+            Some(references) => references.clear_unused(&mut self.window),
+            None => !self.window.is_empty(),
+        };
+        let window: &[u8] = if is_any { &self.window } else { &[] };
+        self.feed.mark(What::Window(window.into()))
     }
-}
-
-fn first_byte(input: &[u8]) -> &[u8] {
-    &input[..input.len().min(1)]
 }

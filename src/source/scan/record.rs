@@ -1,21 +1,19 @@
 //! The recording side of a scan: turns chunks and marks into tables.
 //!
 //! Guarantees: tables are written as they grow, never held; what this side
-//! keeps is one window and one checksum of each sort.
+//! keeps is one record and one checksum of each sort.
 
 use std::io::{self, BufWriter, Write};
 
+use flate2::Crc;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
-use super::super::ReadAt;
-use super::super::gzip::Checkpoint;
 use super::super::gzip::window::WindowPacker;
 use super::super::tables::{SpanRecord, checksum_seed};
 use super::ScanOutput;
 use super::error::ArchiveError;
 use super::feed::{Chunk, MemberEnd, What};
-use crate::sys::inflate::WINDOW_BYTES;
 use crate::types::BLOCK_BYTES;
 
 /// Records are small, so they are gathered before they are written.
@@ -50,8 +48,7 @@ pub(super) struct Recorded {
     pub(super) windows_bytes: u64,
 }
 
-pub(super) struct Recorder<'a, 'o> {
-    archive: &'a dyn ReadAt,
+pub(super) struct Recorder<'o> {
     spans: BufWriter<&'o mut (dyn Write + Send)>,
     windows: BufWriter<&'o mut (dyn Write + Send)>,
     checksums: BufWriter<&'o mut (dyn Write + Send)>,
@@ -61,18 +58,15 @@ pub(super) struct Recorder<'a, 'o> {
     /// The block in the making: how long it is, and its checksum so far.
     block_len: u32,
     block_sum: u32,
-    member_crc: crc32fast::Hasher,
-    member_len: u64,
-    /// The last bytes of all chunks before this one, up to a window of them.
-    tail: Vec<u8>,
-    /// Where a window is put together that is in the tail and in a chunk.
-    joined: Vec<u8>,
+    /// Of the member in the making: its checksum, and its length modulo 2^32.
+    member: Crc,
+    /// The span that started last, until its window is known.
+    started: Option<SpanRecord>,
 }
 
-impl<'a, 'o> Recorder<'a, 'o> {
-    pub(super) fn new(archive: &'a dyn ReadAt, out: ScanOutput<'o>) -> io::Result<Self> {
+impl<'o> Recorder<'o> {
+    pub(super) fn new(out: ScanOutput<'o>) -> io::Result<Self> {
         Ok(Self {
-            archive,
             spans: BufWriter::with_capacity(WRITE_BYTES, out.spans),
             windows: BufWriter::with_capacity(WRITE_BYTES, out.windows),
             checksums: BufWriter::with_capacity(WRITE_BYTES, out.checksums),
@@ -81,10 +75,8 @@ impl<'a, 'o> Recorder<'a, 'o> {
             span_start: 0,
             block_len: 0,
             block_sum: 0,
-            member_crc: crc32fast::Hasher::new(),
-            member_len: 0,
-            tail: Vec::with_capacity(WINDOW_BYTES),
-            joined: Vec::with_capacity(WINDOW_BYTES),
+            member: Crc::new(),
+            started: None,
         })
     }
 
@@ -99,20 +91,21 @@ impl<'a, 'o> Recorder<'a, 'o> {
         for mark in &chunk.marks {
             self.bytes(&bytes[done..mark.place])?;
             done = mark.place;
-            match mark.what {
-                What::Span { checkpoint, window } => {
-                    self.span(checkpoint, window, &bytes[..done])?;
-                }
-                What::Member(end) => self.member(end)?,
+            match &mark.what {
+                What::Span {
+                    archive_bit,
+                    header,
+                } => self.span(*archive_bit, header)?,
+                What::Window(window) => self.window(window)?,
+                What::Member(end) => self.member(*end)?,
             }
         }
-        self.bytes(&bytes[done..])?;
-        join_tail(&mut self.tail, bytes);
-        Ok(())
+        self.bytes(&bytes[done..])
     }
 
     pub(super) fn finish(mut self) -> Result<Recorded, RecordError> {
         self.end_span()?;
+        self.window(&[])?;
         for table in [&mut self.spans, &mut self.windows, &mut self.checksums] {
             table.flush()?;
         }
@@ -121,8 +114,7 @@ impl<'a, 'o> Recorder<'a, 'o> {
 
     /// Records bytes that are all of one span.
     fn bytes(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
-        self.member_crc.update(bytes);
-        self.member_len = self.member_len.wrapping_add(bytes.len() as u64);
+        self.member.update(bytes);
         let mut rest = bytes;
         while !rest.is_empty() {
             if self.block_len == 0 {
@@ -160,32 +152,37 @@ impl<'a, 'o> Recorder<'a, 'o> {
         self.end_block()
     }
 
-    /// Records that a span starts here; `before` is what its chunk holds in
-    /// front of it.
-    fn span(
-        &mut self,
-        checkpoint: Checkpoint,
-        window: usize,
-        before: &[u8],
-    ) -> Result<(), RecordError> {
+    /// Records that a span starts here.
+    fn span(&mut self, archive_bit: u64, header: &[u8]) -> Result<(), RecordError> {
         self.end_span()?;
-        let mut frame: &[u8] = &[];
-        if window > 0 {
-            let bytes = last_bytes(&self.tail, before, window, &mut self.joined);
-            frame = self.packer.pack(self.archive, checkpoint, bytes)?;
-        }
-        let record = SpanRecord {
+        self.window(&[])?;
+        self.started = Some(SpanRecord {
             stream_start: U64::new(self.recorded.stream_len),
-            archive_bit: U64::new(checkpoint.archive_bit),
+            archive_bit: U64::new(archive_bit),
             window_offset: U64::new(self.recorded.windows_bytes),
-            // A frame is hardly longer than a window, so it fits.
-            window_len: U32::new(u32::try_from(frame.len()).unwrap_or(0)),
+            window_len: U32::new(0),
             first_block: U32::new(self.recorded.blocks),
-            header_bits: U32::new(checkpoint.header_bits),
+            // A header is shorter than a window, so both fit.
+            header_len: U32::new(u32::try_from(header.len()).unwrap_or(0)),
             reserved: U32::new(0),
+        });
+        self.windows.write_all(header)?;
+        self.recorded.windows_bytes += header.len() as u64;
+        Ok(())
+    }
+
+    /// Records the window of the span that started last, if that is to come.
+    fn window(&mut self, window: &[u8]) -> Result<(), RecordError> {
+        let Some(mut record) = self.started.take() else {
+            return Ok(());
         };
-        self.windows.write_all(frame)?;
-        self.recorded.windows_bytes += frame.len() as u64;
+        if !window.is_empty() {
+            let frame = self.packer.pack(window)?;
+            // A frame is hardly longer than a window.
+            record.window_len = U32::new(u32::try_from(frame.len()).unwrap_or(0));
+            self.windows.write_all(frame)?;
+            self.recorded.windows_bytes += frame.len() as u64;
+        }
         self.spans.write_all(record.as_bytes())?;
         let spans = self.recorded.spans.checked_add(1);
         self.recorded.spans = spans.ok_or_else(|| self.too_large("more than 2^32 spans"))?;
@@ -194,9 +191,8 @@ impl<'a, 'o> Recorder<'a, 'o> {
 
     /// Checks a member against its trailer.
     fn member(&mut self, end: MemberEnd) -> Result<(), RecordError> {
-        let crc32 = std::mem::take(&mut self.member_crc).finalize();
-        let [a, b, c, d, ..] = std::mem::take(&mut self.member_len).to_le_bytes();
-        let len = u32::from_le_bytes([a, b, c, d]);
+        let (crc32, len) = (self.member.sum(), self.member.amount());
+        self.member.reset();
         for (what, stored, found) in [("CRC-32", end.crc32, crc32), ("length", end.len, len)] {
             if stored != found {
                 let MemberEnd {
@@ -223,58 +219,5 @@ impl<'a, 'o> Recorder<'a, 'o> {
             what,
         }
         .into()
-    }
-}
-
-/// Keeps in `tail` the last bytes of it and `bytes`, up to a window of them.
-fn join_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
-    let bytes = &bytes[bytes.len().saturating_sub(WINDOW_BYTES)..];
-    let excess = (tail.len() + bytes.len()).saturating_sub(WINDOW_BYTES);
-    tail.drain(..excess.min(tail.len()));
-    tail.extend_from_slice(bytes);
-}
-
-/// The last `len` bytes of `tail` followed by `bytes`, joined in `joined` if
-/// they are in both.
-fn last_bytes<'a>(
-    tail: &'a [u8],
-    bytes: &'a [u8],
-    len: usize,
-    joined: &'a mut Vec<u8>,
-) -> &'a [u8] {
-    match len.checked_sub(bytes.len()) {
-        None | Some(0) => &bytes[bytes.len() - len..],
-        Some(missing) => {
-            joined.clear();
-            joined.extend_from_slice(&tail[tail.len().saturating_sub(missing)..]);
-            joined.extend_from_slice(bytes);
-            joined
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn windows_are_joined_from_the_tail_and_the_chunk() {
-        let stream: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
-        let (mut tail, mut joined) = (Vec::new(), Vec::new());
-        let mut at = 0;
-        for len in [1, 0, 70_000, 10, 32_768, 32_767, 100_000] {
-            let chunk = &stream[at..at + len];
-            for place in [0, len / 2, len] {
-                let window = WINDOW_BYTES.min(at + place);
-                let expected = &stream[at + place - window..at + place];
-                assert_eq!(
-                    last_bytes(&tail, &chunk[..place], window, &mut joined),
-                    expected
-                );
-            }
-            join_tail(&mut tail, chunk);
-            at += len;
-            assert_eq!(tail, &stream[at - WINDOW_BYTES.min(at)..at]);
-        }
     }
 }
