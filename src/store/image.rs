@@ -9,10 +9,11 @@ use std::sync::Arc;
 use super::ingest::{IngestOptions, IngestReport, ingest};
 use super::{Archive, StoreError, default_place, digest, places};
 use crate::budget::MemoryBudget;
-use crate::index::Index;
+use crate::index::{Index, IndexError};
 use crate::metrics::Metrics;
 use crate::sidecar::{Sidecar, SidecarError};
 use crate::source::StreamSource;
+use crate::types::Ino;
 
 /// Why an index had to be made.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub enum Reason {
     Zeros,
     /// The file cannot be used.
     Unusable(SidecarError),
+    /// Its tables cannot.
+    Tables(IndexError),
 }
 
 impl std::fmt::Display for Reason {
@@ -37,6 +40,10 @@ impl std::fmt::Display for Reason {
             Reason::Stale => f.write_str("the archive changed since it was indexed"),
             Reason::Zeros => f.write_str("it was made with another choice of --ignore-zeros"),
             Reason::Unusable(error) => error.fmt(f),
+            Reason::Tables(IndexError::Corrupt { what, number }) => {
+                write!(f, "the index is damaged ({what} {number})")
+            }
+            Reason::Tables(error) => write!(f, "the index is damaged: {error}"),
         }
     }
 }
@@ -53,11 +60,13 @@ pub struct OpenedIndex {
 }
 
 impl OpenedIndex {
-    /// Whether it was made with zeros ignored; tables that cannot say are
-    /// refused when they are opened.
-    fn ignored_zeros(&self) -> Option<bool> {
-        let index = Index::open(self.sidecar.region(), &|id| self.sidecar.section(id));
-        index.ok().map(|index| index.ignored_zeros())
+    /// Whether it was made with zeros ignored. Fails if its tables are not even
+    /// good for the root, without which nothing can be served.
+    fn ignored_zeros(&self) -> Result<bool, IndexError> {
+        let index = Index::open(self.sidecar.region(), &|id| self.sidecar.section(id))?;
+        index.inode(Ino::ROOT)?;
+        index.lookup(Ino::ROOT, b"bin")?;
+        Ok(index.ignored_zeros())
     }
 }
 
@@ -88,8 +97,11 @@ impl Archive {
             Reason::Forced
         } else {
             match self.existing_index(place)? {
-                Ok(found) if found.ignored_zeros() == Some(!options.ignore_zeros) => Reason::Zeros,
-                Ok(found) => return Ok(found),
+                Ok(found) => match found.ignored_zeros() {
+                    Ok(zeros) if zeros == options.ignore_zeros => return Ok(found),
+                    Ok(_) => Reason::Zeros,
+                    Err(error) => Reason::Tables(error),
+                },
                 Err((_, why)) => why,
             }
         };
