@@ -1,8 +1,11 @@
-//! Finding sequential readers, so that their next spans are decoded ahead.
+//! Finding readers whose next reads can be told, so that their next spans are
+//! decoded ahead: those that read on, and those that stay in a neighbourhood, as a
+//! program does that loads the modules of a directory.
 //!
 //! Guarantees: bounded state (a few readers per image, the oldest forgotten); a
-//! random reader is never mistaken for a sequential one: a run counts only
-//! when its reads follow each other closely for [`RUN_BYTES`].
+//! reader of random places is rarely mistaken for another: a run counts only when
+//! its reads follow each other closely for [`RUN_BYTES`], a neighbourhood only
+//! where several of the last reads were.
 
 /// Reads that start at most this far behind the end of the last one still
 /// follow it: archive headers and small skipped files lie between.
@@ -11,6 +14,12 @@ const GAP_BYTES: u64 = 64 * 1024;
 /// How much must have been read in one run before anything is decoded ahead: a
 /// lone library or interpreter file should not pull in its neighbours.
 const RUN_BYTES: u64 = 256 * 1024;
+
+/// Reads that are at most this far apart are neighbours.
+const NEAR_BYTES: u64 = 1024 * 1024;
+
+/// How many neighbours make a neighbourhood.
+const NEIGHBOURS: usize = 2;
 
 /// How many readers are told apart; more than the session has workers.
 const READERS: usize = 16;
@@ -28,8 +37,11 @@ struct Run {
 }
 
 impl Sequences {
-    /// Records a read of `start..end`; answers whether it goes on a long run.
+    /// Records a read of `start..end`; answers whether it goes on a long run, or is
+    /// in a neighbourhood.
     pub(super) fn record(&mut self, start: u64, end: u64) -> bool {
+        let is_near = |run: &&Run| start <= run.end + NEAR_BYTES && run.start <= end + NEAR_BYTES;
+        let has_neighbours = self.runs.iter().filter(is_near).count() >= NEIGHBOURS;
         let follows = |run: &Run| start + GAP_BYTES >= run.end && start <= run.end + GAP_BYTES;
         let run = match self.runs.iter().rposition(follows) {
             Some(i) => {
@@ -45,7 +57,7 @@ impl Sequences {
             self.runs.remove(0);
         }
         self.runs.push(run);
-        run.end - run.start >= RUN_BYTES
+        has_neighbours || run.end - run.start >= RUN_BYTES
     }
 }
 
@@ -74,6 +86,14 @@ mod tests {
             }
         }
         assert_eq!(last, [true; 8]);
+    }
+
+    #[test]
+    fn a_reader_that_stays_near_is_found() {
+        let mut sequences = Sequences::default();
+        let reads = [700_000, 100_000, 900_000, 90_000_000, 400_000, 50_000_000];
+        let found = reads.map(|at| sequences.record(at, at + 30_000));
+        assert_eq!(found, [false, false, true, false, true, false]);
     }
 
     #[test]

@@ -197,6 +197,12 @@ impl Inflate {
         &self.out[self.taken.saturating_sub(len.min(WINDOW_BYTES))..self.taken]
     }
 
+    #[cfg(test)]
+    /// Where in the output decoding stands, as [`References`] count: modulo 2^32.
+    pub(crate) fn place(&self) -> u64 {
+        u64::from(self.origin.wrapping_add(low(self.end)))
+    }
+
     /// Says whether to note what is referred to from here on.
     pub(crate) fn watch(&mut self, is_watched: bool) {
         self.is_watched = is_watched;

@@ -39,7 +39,7 @@ pub(crate) struct References {
 impl References {
     /// Notes that `len` bytes at `place` are those from `distance` bytes before.
     #[inline(always)]
-    pub(super) fn note(&mut self, place: u32, distance: usize, len: usize) {
+    pub(in crate::source) fn note(&mut self, place: u32, distance: usize, len: usize) {
         self.noted.push(Reference::new(place, distance, len));
     }
 
@@ -56,17 +56,14 @@ impl References {
     /// Of those from number `from` on, which are all behind `place`: how many bytes
     /// each copies from before it, in classes of `step` bytes by how far before.
     /// `reached[n]` is the sum of those that reach back `n` steps and a part.
-    pub(crate) fn reached<const N: usize>(
-        &self,
-        from: usize,
-        place: u64,
-        step: usize,
-    ) -> [u32; N] {
-        let mut reached = [0_u32; N];
+    pub(crate) fn reached<const N: usize>(&self, from: usize, place: u64, step: usize) -> [u64; N] {
+        let mut reached = [0_u64; N];
         for reference in self.noted.get(from..).unwrap_or_default() {
-            let before = reference.distance().saturating_sub(reference.behind(low(place)));
+            let before = reference
+                .distance()
+                .saturating_sub(reference.behind(low(place)));
             let class = before.div_ceil(step).min(N - 1);
-            reached[class] += reference.len() as u32;
+            reached[class] += reference.len() as u64;
         }
         reached
     }
@@ -102,4 +99,47 @@ impl References {
 #[allow(clippy::cast_possible_truncation, reason = "that is what is asked for")]
 fn low(place: u64) -> u32 {
     place as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the 100 bytes before place `BASE`, and some behind it.
+    fn references() -> References {
+        let mut references = References::default();
+        references.note(low(BASE), 100, 3);
+        references.note(low(BASE + 3), 5, 50);
+        references.note(low(BASE + 60), 50, 9);
+        references.note(low(BASE + 70), 120, 2);
+        references
+    }
+
+    /// Places are told modulo 2^32.
+    const BASE: u64 = (5 << 32) - 50;
+
+    #[test]
+    fn what_was_copied_stays() {
+        let references = references();
+        let mut window = [1; 100];
+        assert!(references.clear_unused(0, BASE, &mut window));
+        let kept: Vec<_> = (0..100).filter(|at| window[*at] == 1).collect();
+        assert_eq!(kept, [0, 1, 2, 50, 51, 98, 99]);
+        assert!(references.clear_unused(2, BASE, &mut window));
+        let kept: Vec<_> = (0..100).filter(|at| window[*at] == 1).collect();
+        assert_eq!(kept, [50, 51]);
+        assert!(!References::default().clear_unused(0, BASE, &mut window));
+        assert_eq!(window, [0; 100]);
+    }
+
+    #[test]
+    fn what_is_copied_from_before_is_counted_by_how_far_before() {
+        let mut references = references();
+        assert_eq!(references.reached(0, BASE, 40), [9, 50, 2, 3]);
+        assert_eq!(references.reached(1, BASE, 40), [9, 50, 2, 0]);
+        references.forget(3);
+        assert_eq!(references.reached(0, BASE, 100), [0, 2]);
+        references.forget(9);
+        assert_eq!(references.count(), 0);
+    }
 }

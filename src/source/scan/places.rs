@@ -154,7 +154,7 @@ impl Places {
             let Some(reached) = usize::try_from(steps).ok().and_then(|n| reached.get(n + 1)) else {
                 break;
             };
-            place.reached += u64::from(*reached);
+            place.reached += *reached;
         }
     }
 
@@ -175,13 +175,23 @@ impl Places {
         let usable = self.places.iter().take_while(|place| place.at < end);
         let best = match self.start {
             // The stream starts with a span, at the last place before any byte.
-            None => usable.take_while(|place| place.at == 0).count().checked_sub(1)?,
+            None => usable
+                .take_while(|place| place.at == 0)
+                .count()
+                .checked_sub(1)?,
             Some(start) => {
                 let cost = |place: &Place| place.cost(place.at - start, self.longest);
-                let near = usable.clone().take_while(|place| place.at - start <= self.longest);
-                let best = near.enumerate().min_by(|(_, a), (_, b)| cost(a).total_cmp(&cost(b)));
+                let near = usable
+                    .clone()
+                    .take_while(|place| place.at - start <= self.longest);
+                let best = near
+                    .enumerate()
+                    .min_by(|(_, a), (_, b)| cost(a).total_cmp(&cost(b)));
                 // Where none is near enough, the nearest one.
-                best.map_or_else(|| usable.count().min(1).checked_sub(1), |(number, _)| Some(number))?
+                best.map_or_else(
+                    || usable.count().min(1).checked_sub(1),
+                    |(number, _)| Some(number),
+                )?
             }
         };
         let place = self.places.drain(..=best).next_back()?;
@@ -204,5 +214,105 @@ impl Places {
         for place in &mut self.places {
             place.references_from -= unneeded;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONGEST: u64 = 256 * 1024;
+    const STEP: u64 = STEP_BYTES as u64;
+
+    /// Places every step up to `end`, of which `reached` says how much is referred
+    /// to.
+    fn gathered(end: u64, reached: impl Fn(u64) -> u64) -> Places {
+        let mut places = Places::new(LONGEST);
+        let mut references = References::default();
+        places.offer(Place::new(0, 0, None), &references);
+        assert!(places.choose(1, false).is_some_and(|place| place.at == 0));
+        places.forget_near(&mut references);
+        for at in (0..end).step_by(STEP_BYTES) {
+            let header = Some(Rc::from([0; 80]));
+            places.offer(Place::new(at, at * 8, header), &references);
+            if let Some(place) = places.places.back_mut() {
+                place.reached = reached(place.at);
+            }
+        }
+        places
+    }
+
+    #[test]
+    fn a_place_is_chosen_when_all_are_known_that_could_be() {
+        let mut places = gathered(LONGEST + STEP, |_| 1000);
+        let known = LONGEST + WINDOW_BYTES as u64;
+        assert!(places.choose(known, false).is_none());
+        assert!(places.choose(known + 1, false).is_some());
+        // All being equal, spans are of one length, far from the extremes.
+        let start = places.start.unwrap();
+        assert!((LONGEST / 5..LONGEST / 2).contains(&start), "{start}");
+        assert!(places.choose(LONGEST + STEP, false).is_none());
+    }
+
+    #[test]
+    fn of_places_the_one_with_the_least_behind_it_is_chosen() {
+        for best in [12 * STEP, 25 * STEP, 40 * STEP] {
+            let reached = |at| if at == best { 200 } else { 6000 };
+            let mut places = gathered(LONGEST + 9 * STEP, reached);
+            assert_eq!(places.choose(u64::MAX, true).unwrap().at, best);
+        }
+    }
+
+    #[test]
+    fn without_a_place_near_enough_it_is_the_next_one() {
+        let mut places = gathered(STEP, |_| 0);
+        let references = References::default();
+        assert!(places.choose(u64::MAX, true).is_none());
+        for at in [3 * LONGEST, 4 * LONGEST] {
+            places.offer(Place::new(at, 0, None), &references);
+        }
+        assert!(
+            places.choose(3 * LONGEST, true).is_none(),
+            "no byte follows"
+        );
+        assert_eq!(places.choose(4 * LONGEST, true).unwrap().at, 3 * LONGEST);
+    }
+
+    #[test]
+    fn a_block_start_replaces_a_place_in_its_step() {
+        let mut places = gathered(STEP, |_| 0);
+        let references = References::default();
+        let at = 20 * STEP;
+        let header = Rc::from([1; 50]);
+        for (at, header) in [
+            (at, None),
+            (at + 7, Some(Rc::clone(&header))),
+            (at + 90, None),
+        ] {
+            places.offer(Place::new(at, 0, header), &references);
+        }
+        let found: Vec<u64> = places.places.iter().map(|place| place.at).collect();
+        assert_eq!(found, [at + 90]);
+    }
+
+    #[test]
+    fn what_reaches_over_places_is_counted_and_forgotten() {
+        let mut references = References::default();
+        let mut places = gathered(STEP, |_| 0);
+        let line = 20 * STEP;
+        for at in [18 * STEP, 19 * STEP, line] {
+            places.offer(Place::new(at, 0, None), &references);
+            let place = u32::try_from(at).unwrap();
+            references.note(place + 100, 1000, 10);
+            references.note(place + 100, 6000, 100);
+            places.count(at, &mut references);
+        }
+        let reached = |places: &Places| -> Vec<u64> {
+            places.places.iter().map(|place| place.reached).collect()
+        };
+        assert_eq!(reached(&places), [210, 210, 110]);
+        places.choose(u64::MAX, true).unwrap();
+        places.forget_near(&mut references);
+        assert_eq!((places.places.len(), references.count()), (0, 0));
     }
 }

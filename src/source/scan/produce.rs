@@ -237,8 +237,7 @@ impl Gunzip<'_> {
             self.window
                 .extend_from_slice(self.inflate.window(WINDOW_BYTES));
             let references = self.inflate.references();
-            let is_any =
-                references.clear_unused(place.references_from, place.at, &mut self.window);
+            let is_any = references.clear_unused(place.references_from, place.at, &mut self.window);
             self.places.forget_near(references);
             let window: &[u8] = if is_any { &self.window } else { &[] };
             self.feed.mark(What::Span {
@@ -257,7 +256,9 @@ impl Gunzip<'_> {
         let until = until.min(self.end_of_known());
         loop {
             let end = self.ends.front().map_or(u64::MAX, |(at, _)| *at);
-            if end <= self.given && let Some((_, end)) = self.ends.pop_front() {
+            if end <= self.given
+                && let Some((_, end)) = self.ends.pop_front()
+            {
                 self.feed.mark(What::Member(end))?;
                 continue;
             }
