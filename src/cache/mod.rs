@@ -282,7 +282,8 @@ impl ReadAt for CachedReader {
                 None => self.read_missing(info, from, rest)?,
             };
         }
-        Ok(())
+        // Once for all the places: it is a system call.
+        self.source.intact()
     }
 
     fn try_read_exact_at(&self, at: u64, buf: &mut [u8]) -> Result<bool, SourceError> {
@@ -297,6 +298,7 @@ impl ReadAt for CachedReader {
             filled += Self::copy_block(&info, &bytes, from, &mut buf[filled..]);
             blocks += 1;
         }
+        self.source.intact()?;
         self.metrics.counters.cache_hit_blocks.add(blocks);
         self.note(at, buf.len());
         Ok(true)
