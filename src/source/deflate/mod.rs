@@ -29,6 +29,9 @@ const COPY_MAX: usize = 258;
 /// No header is longer: 17 bits, 19 lengths of 3 bits, and 316 of at most 7 with 7
 /// more.
 pub(crate) const HEADER_BYTES_MAX: usize = (17 + 19 * 3 + 316 * 14) / 8 + 1;
+/// Bits that a distance takes at most, and that are looked at behind it.
+const DISTANCE_BITS_MAX: u32 = 15 + 13;
+const NEXT_BITS: u32 = codes::LITLEN_BITS;
 /// Copies go by words of this many bytes.
 const WORD_BYTES: usize = 16;
 /// The window and what is pending are moved to the front when as much came out as
@@ -412,7 +415,9 @@ impl Inflate {
             // At most 20 bits of at least 34.
             let len = entry.base_plus_extra(bits.peek());
             bits.drop(entry.bits());
-            bits.refill_fast();
+            if bits.count() < DISTANCE_BITS_MAX + NEXT_BITS {
+                bits.refill_fast();
+            }
             let mut far = distances.first(bits.peek());
             if far.is_special() {
                 if far.is_second() {
@@ -423,7 +428,6 @@ impl Inflate {
                 }
             }
             let distance = far.base_plus_extra(bits.peek());
-            // At most 28 bits of at least 56.
             bits.drop(far.bits());
             entry = litlen.first(bits.peek());
             if distance > end - floor {
