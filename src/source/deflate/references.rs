@@ -86,9 +86,14 @@ impl References {
             }
         }
         let missing = WINDOW_BYTES - window.len().min(WINDOW_BYTES);
-        for (at, byte) in (missing..WINDOW_BYTES).zip(window.iter_mut()) {
-            if is_used[at / 64] >> (at % 64) & 1 == 0 {
-                *byte = 0;
+        // Most of it is not used, by whole words.
+        for (first, used) in (0..).step_by(64).zip(is_used) {
+            let word = first.max(missing)..(first + 64).max(missing);
+            match used {
+                0 => window[word.start - missing..word.end - missing].fill(0),
+                _ => word
+                    .filter(|at| used >> (at % 64) & 1 == 0)
+                    .for_each(|at| window[at - missing] = 0),
             }
         }
         is_any
