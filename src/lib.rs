@@ -19,6 +19,7 @@
 //! | [`fs`] | the read-only filesystem in plain types |
 //! | [`fuse`] | the adapter to the kernel |
 //! | [`inspect`] | what an owner should know about an image: requirements, risks, packages |
+//! | [`view`] | what one container sees of an image: layers, composed by the kernel |
 //! | [`cli`] | the program |
 //!
 //! A read goes `fuse` → `fs` → `index` for the extents → [`source::ReadAt`],
@@ -41,3 +42,4 @@ pub mod source;
 pub mod store;
 pub mod sys;
 pub mod types;
+pub mod view;

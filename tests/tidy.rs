@@ -31,11 +31,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("fs", &["types", "metrics", "source", "index"]),
     ("fuse", &["types", "metrics", "config", "sys", "fs"]),
     ("inspect", &["types", "metrics", "source", "index", "fs"]),
+    ("view", &["types", "sys", "index", "inspect"]),
     (
         "cli",
         &[
             "types", "metrics", "budget", "config", "sys", "source", "index", "sidecar", "store",
-            "cache", "fs", "fuse", "inspect",
+            "cache", "fs", "fuse", "inspect", "view",
         ],
     ),
 ];

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::config::{ByteSize, ConfigError, FuseTuning};
+use crate::view::Writable;
 
 /// Serves a container image archive as a read-only filesystem, without
 /// unpacking it.
@@ -42,6 +43,9 @@ pub(super) enum Command {
     Verify(Verify),
     /// Show what of this machine works, what degrades, and what to do.
     Doctor(Doctor),
+    /// Give containers their own views of an image.
+    #[command(subcommand)]
+    View(View),
 }
 
 /// How to find or make an index.
@@ -217,6 +221,100 @@ pub(super) struct Doctor {
     pub(super) json: bool,
 }
 
+/// `distrofs view`
+#[derive(Debug, Subcommand)]
+pub(super) enum View {
+    /// Attach a view: the image, read-only but for what everybody may write, and
+    /// that is the container's own.
+    Up(ViewUp),
+    /// Take a view down; what the container wrote stays.
+    Down(ViewDown),
+    /// List the views.
+    List(ViewList),
+    /// Remove what a container wrote to an image.
+    Reset(ViewReset),
+}
+
+/// What all commands on views have.
+#[derive(Debug, clap::Args)]
+pub(super) struct ViewState {
+    /// Where views and what containers write are kept, on a filesystem that
+    /// overlayfs can write to
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/distrofs")]
+    pub(super) state: PathBuf,
+}
+
+/// `distrofs view up`
+#[derive(Debug, clap::Args)]
+pub(super) struct ViewUp {
+    /// An archive, which is mounted if it is not yet, or where one is mounted
+    #[arg(long, value_name = "ARCHIVE|IMAGE_MOUNT")]
+    pub(super) image: PathBuf,
+    /// The user of the container
+    #[arg(long, value_name = "UID")]
+    pub(super) container: u32,
+    /// An existing directory to attach the view on
+    #[arg(long, value_name = "DIR")]
+    pub(super) at: PathBuf,
+    /// What the container may write: `paths` that everybody may write, as mounts of
+    /// their own, all else being read-only; the whole `tree` as far as permissions
+    /// let it, in one mount, as launchers need that bind one mount or remount `/`;
+    /// `none`
+    #[arg(long, value_name = "paths|tree|none", default_value = "paths", value_parser = parse_writable)]
+    pub(super) writable: Writable,
+    /// Who owns all files, as for `mount`, if an archive is given [default: the
+    /// owner of the archive file]
+    #[arg(long, value_name = "UID:GID|keep", value_parser = parse_owner)]
+    pub(super) owner: Option<OwnerArg>,
+    /// Keep owners although one is 30000 or more
+    #[arg(long)]
+    pub(super) i_know: bool,
+    /// Add the lines of the container's user to /etc/passwd, group and shadow of
+    /// the view
+    #[arg(long)]
+    pub(super) passwd: bool,
+    #[command(flatten)]
+    pub(super) state: ViewState,
+}
+
+/// `distrofs view down`
+#[derive(Debug, clap::Args)]
+pub(super) struct ViewDown {
+    /// Where the view is
+    pub(super) dir: PathBuf,
+    #[command(flatten)]
+    pub(super) state: ViewState,
+}
+
+/// `distrofs view list`
+#[derive(Debug, clap::Args)]
+pub(super) struct ViewList {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) state: ViewState,
+}
+
+/// `distrofs view reset`
+#[derive(Debug, clap::Args)]
+pub(super) struct ViewReset {
+    /// The archive, or where it is mounted
+    #[arg(long, value_name = "ARCHIVE|IMAGE_MOUNT")]
+    pub(super) image: PathBuf,
+    /// The user of the container
+    #[arg(long, value_name = "UID")]
+    pub(super) container: u32,
+    #[command(flatten)]
+    pub(super) state: ViewState,
+}
+
+fn parse_writable(text: &str) -> Result<Writable, String> {
+    let all = [Writable::Paths, Writable::Tree, Writable::None];
+    let found = all.into_iter().find(|writable| writable.name() == text);
+    found.ok_or_else(|| "give paths, tree or none".to_owned())
+}
+
 /// Whose files they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OwnerArg {
@@ -224,6 +322,15 @@ pub(super) enum OwnerArg {
     Keep,
     /// All of one user and group.
     Squash { uid: u32, gid: u32 },
+}
+
+impl std::fmt::Display for OwnerArg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            OwnerArg::Keep => f.write_str("keep"),
+            OwnerArg::Squash { uid, gid } => write!(f, "{uid}:{gid}"),
+        }
+    }
 }
 
 fn parse_owner(text: &str) -> Result<OwnerArg, String> {

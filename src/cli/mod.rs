@@ -20,6 +20,7 @@ mod table;
 mod text;
 mod umount;
 mod verify;
+mod view;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ pub fn run() -> ExitCode {
         Command::Ls(job) => ls::run(&job),
         Command::Cat(job) => cat::run(&job),
         Command::Stats(job) => stats::run(&job),
+        Command::View(job) => view::run(&job),
         Command::Inspect(job) => return conclude(inspect::run(&job)),
         Command::Verify(job) => return conclude(verify::run(&job)),
         Command::Doctor(job) => return conclude(doctor::run(&job)),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::args::{self, Indexing, OwnerArg};
 use super::opening::{self, Opened, say_made};
@@ -13,7 +13,7 @@ use crate::budget::MemoryBudget;
 use crate::cache::{BlockCache, CachedReader, ImageId, Prefetcher};
 use crate::config::FuseTuning;
 use crate::fs::{FsOptions, ImageFs, Owner};
-use crate::fuse;
+use crate::fuse::{self, Answers};
 use crate::index::Index;
 use crate::inspect::CONTAINER_IDS;
 use crate::metrics::Metrics;
@@ -21,8 +21,11 @@ use crate::source::BlockSource;
 use crate::source::tables::SECTION_WINDOWS;
 use crate::store::{Archive, Image, OpenedIndex};
 use crate::sys::daemon::{self, Ready};
+use crate::sys::ioctl::Question;
 use crate::sys::mount::{self, Mount, MountOptions, MountRequest};
 use crate::sys::signal::Signals;
+use crate::types::Ino;
+use crate::view::Plan;
 
 /// The part of the memory limit that tables read ahead may take of the page
 /// cache, which a limited group of processes has to pay for.
@@ -121,8 +124,8 @@ fn serve(job: &Job, ready: Ready) -> Result<(), Failure> {
         flags: job.options.clone(),
     };
     let (mounted, connection) = mount::mount(&request)?;
-    let report = Box::new(move || serde_json::to_vec(&reporter.report()).unwrap_or_default());
-    let session = fuse::serve(connection, Arc::new(fs), &job.tuning, metrics, report)?;
+    let answers = answers(reporter, index.clone(), root, &opened.index);
+    let session = fuse::serve(connection, Arc::new(fs), &job.tuning, metrics, answers)?;
     if job.tuning.read_ahead_kib > 0
         && let Err(error) = mounted.set_read_ahead(job.tuning.read_ahead_kib)
     {
@@ -181,6 +184,20 @@ fn reporter(
         index,
         opened.index.sidecar.len(),
     )
+}
+
+/// What the mount answers when it is asked by ioctl.
+fn answers(reporter: Reporter, index: Index, root: Ino, opened: &OpenedIndex) -> Answers {
+    let version = opened.sidecar.identity().sha256;
+    // An image never changes.
+    let plan = OnceLock::new();
+    Box::new(move |question| match question {
+        Question::Report => Ok(serde_json::to_vec(&reporter.report()).unwrap_or_default()),
+        Question::Plan(from) => {
+            let plan = plan.get_or_init(|| Plan::of(&index, root, version));
+            Ok(plan.as_ref().map_err(Clone::clone)?.answer(from))
+        }
+    })
 }
 
 /// The image's filesystem, with everything below it.

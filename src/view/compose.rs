@@ -1,0 +1,164 @@
+//! Image and layers become one tree of mounts.
+//!
+//! Guarantees: the tree is attached nowhere yet; its root can be made writable by
+//! no remount unless it is an overlay with a layer of the container's own. (A bind
+//! of the image could: `MS_REMOUNT` on it makes the image's superblock writable for
+//! all who use it. So what is read-only is an overlay without an upper layer.)
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::ViewError;
+use super::dir::Dir;
+use super::layers::{Layers, check_file, open_directory};
+use super::plan::Plan;
+use crate::sys::tree::{self, Overlay};
+
+/// Shown as the source of all mounts of views.
+pub(super) const SOURCE: &str = "distrofs";
+
+/// What of an image a container may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writable {
+    /// What everybody may write, as mounts of their own; all else is read-only, for
+    /// root too.
+    Paths,
+    /// What permissions let it, in one mount.
+    Tree,
+    /// Nothing.
+    None,
+}
+
+impl Writable {
+    /// Its name on the command line and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Writable::Paths => "paths",
+            Writable::Tree => "tree",
+            Writable::None => "none",
+        }
+    }
+}
+
+/// A view to be composed.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// The root of the image.
+    pub image: &'a Dir,
+    /// Where in it everybody may write.
+    pub plan: &'a Plan,
+    /// Where the container's layers are kept.
+    pub home: &'a Dir,
+    /// What it may write.
+    pub writable: Writable,
+    /// The user whose lines are added to `/etc/passwd` and others.
+    pub passwd: Option<u32>,
+    /// Whether this happens in a user namespace.
+    pub is_of_user: bool,
+}
+
+/// A view that is to be attached.
+#[derive(Debug)]
+pub struct Composed {
+    /// All its mounts.
+    pub tree: OwnedFd,
+    /// What the container may write: `Tree` if it may write to the root itself.
+    pub writable: Writable,
+    /// Why the user's lines were not added.
+    pub no_lines: Option<&'static str>,
+}
+
+/// Composes a view. Makes those layers that are not there yet.
+pub fn compose(wanted: &Wanted<'_>) -> Result<Composed, ViewError> {
+    let (plan, image) = (wanted.plan, wanted.image);
+    let layers = Layers {
+        home: wanted.home,
+        image,
+    };
+    let writable = match wanted.writable {
+        Writable::Paths if plan.root_is_writable => Writable::Tree,
+        Writable::Paths if plan.is_too_long() => {
+            return Err(ViewError::TooMany {
+                count: plan.count,
+                crowded: plan.crowded.clone(),
+            });
+        }
+        writable => writable,
+    };
+    // An overlay that nobody may change takes two layers.
+    let (top, no_lines) = match (writable, wanted.passwd) {
+        (Writable::Tree, None) => (None, None),
+        (_, uid) => layers.top(uid).map(|(top, why)| (Some(top), why))?,
+    };
+    let below = Below {
+        layers: [top.as_ref(), Some(image)].into_iter().flatten().collect(),
+        is_of_user: wanted.is_of_user,
+    };
+    let tree = match writable {
+        Writable::Tree => below.overlay(b"", Some(&layers.of_tree()?))?,
+        Writable::None => below.overlay(b"", None)?,
+        Writable::Paths => with_places(&below, &layers, plan)?,
+    };
+    Ok(Composed {
+        tree,
+        writable,
+        no_lines,
+    })
+}
+
+/// The layers below a writable one, the topmost first.
+struct Below<'a> {
+    layers: Vec<&'a Dir>,
+    is_of_user: bool,
+}
+
+impl Below<'_> {
+    /// An overlay above what these layers have at `path`.
+    fn overlay(
+        &self,
+        path: &[u8],
+        upper: Option<&super::layers::Upper>,
+    ) -> Result<OwnedFd, ViewError> {
+        let mut found = Vec::new();
+        for layer in &self.layers {
+            let at = match path {
+                b"" => layer.sub(b".").map(Some),
+                path => layer.find(path),
+            };
+            found.extend(at.map_err(|cause| ViewError::Place {
+                path: path.to_vec(),
+                cause,
+            })?);
+        }
+        let overlay = Overlay {
+            lower: found.iter().map(Dir::as_fd).collect(),
+            upper: upper.map(|upper| (upper.upper.as_fd(), upper.work.as_fd())),
+            source: SOURCE,
+            is_of_user: self.is_of_user,
+        };
+        Ok(tree::overlay(&overlay)?)
+    }
+}
+
+/// The whole image, which nobody may change, with what everybody may write on top.
+fn with_places(below: &Below<'_>, layers: &Layers<'_>, plan: &Plan) -> Result<OwnedFd, ViewError> {
+    let base = Dir::from(below.overlay(b"", None)?);
+    let mut places = Vec::with_capacity(plan.places.len());
+    for place in &plan.places {
+        let mounted = if place.is_directory {
+            let like = open_directory(layers.image, place)?;
+            below.overlay(&place.path, Some(&layers.of_place(place, &like)?))?
+        } else {
+            check_file(layers.image, place)?;
+            let copy = tree::clone(layers.copy_of(place)?.as_fd())?;
+            tree::restrict(copy.as_fd())?;
+            copy
+        };
+        let at = base.place(&place.path);
+        let at = at.map_err(|cause| ViewError::Place {
+            path: place.path.clone(),
+            cause,
+        })?;
+        places.push((mounted, at));
+    }
+    Ok(tree::assemble(base.into(), &places)?)
+}

@@ -1,0 +1,298 @@
+//! Views up and down.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::compose::{self, Wanted, Writable};
+use super::dir::Dir;
+use super::layers::Layers;
+use super::{Plan, Record, State, ViewError};
+use crate::sys::mount::{self, MountError};
+use crate::sys::mountinfo;
+use crate::sys::tree;
+
+/// How long the processes of a container may take to be gone after it ended, and
+/// how often that is looked at.
+const END_LOOKS: u32 = 100;
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// A mounted image.
+#[derive(Debug)]
+pub struct Image {
+    /// The archive, absolute.
+    pub archive: PathBuf,
+    /// Where it is mounted.
+    pub mounted_at: PathBuf,
+    root: Dir,
+    plan: Plan,
+}
+
+impl Image {
+    /// The image that is mounted at `path`.
+    pub fn mounted(path: &Path) -> Result<Image, ViewError> {
+        let not_an_image = |_| ViewError::NotAnImage(path.to_owned());
+        let at = mountinfo::resolve(path).map_err(not_an_image)?;
+        let entry = mountinfo::find(&at).map_err(not_an_image)?;
+        let entry = entry
+            .filter(|entry| mountinfo::is_distrofs(&entry.fs_type))
+            .ok_or_else(|| ViewError::NotAnImage(path.to_owned()))?;
+        let root = Dir::open(&at).map_err(ViewError::Ask)?;
+        let plan = Plan::ask(root.as_fd())?;
+        Ok(Image {
+            archive: entry.source.into(),
+            mounted_at: at,
+            root,
+            plan,
+        })
+    }
+
+    /// Its root.
+    pub fn root(&self) -> &Dir {
+        &self.root
+    }
+
+    /// Where in it everybody may write.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+}
+
+/// A view to be made.
+#[derive(Debug)]
+pub struct NewView<'a> {
+    /// Of which image.
+    pub image: &'a Image,
+    /// The user of the container.
+    pub container: u32,
+    /// The directory to attach it on.
+    pub at: &'a Path,
+    /// What the container may write.
+    pub writable: Writable,
+    /// Whether its user's lines are added to `/etc/passwd` and others.
+    pub passwd: bool,
+    /// Whether the image is mounted for views only, and to be unmounted with the
+    /// last of them.
+    pub is_for_views: bool,
+}
+
+/// What is worth knowing of a view that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// Everybody may write to the root of the image.
+    RootIsWritable,
+    /// What the container wrote was above another version of the image.
+    NewVersion,
+    /// Its user's lines were not added, and why.
+    NoLines(&'static str),
+}
+
+/// A view, and whether it is there.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// What was recorded.
+    pub record: Record,
+    /// Whether it is attached, in this mount namespace.
+    pub is_attached: bool,
+}
+
+impl State {
+    /// Makes a view: whole, or not at all.
+    pub fn up(&self, new: &NewView<'_>) -> Result<Vec<Note>, ViewError> {
+        let at_failed = |cause| ViewError::At {
+            at: new.at.to_owned(),
+            cause,
+        };
+        let at = new.at.canonicalize().map_err(at_failed)?;
+        let place = Dir::open(&at).map_err(at_failed)?;
+        self.make_way(new, &at)?;
+        let home = self.home(&new.image.archive, new.container)?;
+        let mut notes = Vec::new();
+        if self.is_new_version(&home, &new.image.plan)? {
+            notes.push(Note::NewVersion);
+        }
+        let composed = compose::compose(&Wanted {
+            image: &new.image.root,
+            plan: &new.image.plan,
+            home: &home,
+            writable: new.writable,
+            passwd: new.passwd.then_some(new.container),
+            is_of_user: false,
+        })?;
+        if composed.writable != new.writable {
+            notes.push(Note::RootIsWritable);
+        }
+        notes.extend(composed.no_lines.map(Note::NoLines));
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let for_views = new.is_for_views.then_some(&new.image.mounted_at);
+        self.write_record(&Record {
+            at: at.clone().into(),
+            image: new.image.archive.clone().into(),
+            container: new.container,
+            writable: composed.writable.name().to_owned(),
+            mount_id: tree::id_of(composed.tree.as_fd()).map_err(at_failed)?,
+            image_mount: for_views.map(|path| path.clone().into()),
+            made: since.map_or(0, |since| since.as_secs()),
+        })?;
+        if let Err(error) = tree::attach(composed.tree.as_fd(), place.as_fd()) {
+            self.remove_record(&at)?;
+            return Err(error.into());
+        }
+        Ok(notes)
+    }
+
+    /// Refuses a view where one is, and one that would write where another does.
+    fn make_way(&self, new: &NewView<'_>, at: &Path) -> Result<(), ViewError> {
+        let mut was_there = false;
+        for record in self.records()? {
+            let is_here = Path::new(&record.at) == at;
+            let is_same =
+                Path::new(&record.image) == new.image.archive && record.container == new.container;
+            if !is_here && !is_same {
+                continue;
+            }
+            if is_attached(&record) {
+                return Err(match is_here {
+                    true => ViewError::Exists(at.to_owned()),
+                    false => ViewError::Occupied {
+                        container: new.container,
+                        at: record.at.into(),
+                    },
+                });
+            }
+            was_there |= is_same;
+            // One that went with its namespace, or with a crash.
+            self.forget(&record)?;
+        }
+        if was_there {
+            self.wait_for_end(&new.image.archive, new.container)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until nobody uses the layers of a container any more: two overlays
+    /// with one upper layer would damage it.
+    fn wait_for_end(&self, image: &Path, container: u32) -> Result<(), ViewError> {
+        let home = self.home(image, container)?;
+        let layers = Layers::all(&home).map_err(self.failed("look for writable layers"))?;
+        for layer in &layers {
+            let mut looks = 0;
+            while tree::is_in_use(layer.upper.as_fd(), layer.work.as_fd())? {
+                looks += 1;
+                if looks > END_LOOKS {
+                    return Err(ViewError::InUse { container });
+                }
+                sleep(LOOK_EVERY);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes which version of an image a container has; whether it had another one.
+    fn is_new_version(&self, home: &Dir, plan: &Plan) -> Result<bool, ViewError> {
+        const NAME: &str = "version";
+        let note = || {
+            let before = home.read(NAME, plan.version.len() as u64)?;
+            if before.as_deref() == Some(&plan.version[..]) {
+                return Ok(false);
+            }
+            home.write(NAME, &plan.version)?;
+            Ok(before.is_some())
+        };
+        note().map_err(self.failed("note the version of an image"))
+    }
+
+    /// Takes the view at `path` down. What was written to it stays. Whether it was
+    /// there: after a crash, or a second time, there is nothing left to do.
+    pub fn down(&self, path: &Path) -> Result<bool, ViewError> {
+        let at_failed = |cause| ViewError::At {
+            at: path.to_owned(),
+            cause,
+        };
+        let at = mountinfo::resolve(path).map_err(at_failed)?;
+        let Some(record) = self.record(&at)? else {
+            return match mountinfo::find(&at).map_err(at_failed)? {
+                Some(_) => Err(ViewError::NotAView(at)),
+                None => Ok(false),
+            };
+        };
+        let is_there = is_attached(&record);
+        if is_there {
+            tree::detach(&at).map_err(at_failed)?;
+        } else if is_covered(&record).map_err(at_failed)? {
+            return Err(ViewError::Covered(at));
+        }
+        self.forget(&record)?;
+        Ok(is_there)
+    }
+
+    /// Removes a record, and its image's mount if nothing needs that any more.
+    fn forget(&self, record: &Record) -> Result<(), ViewError> {
+        self.remove_record(Path::new(&record.at))?;
+        match &record.image_mount {
+            Some(mounted) => self.release(Path::new(mounted)),
+            None => Ok(()),
+        }
+    }
+
+    /// Unmounts an image that was mounted for views, unless one has it.
+    pub fn release(&self, mounted: &Path) -> Result<(), ViewError> {
+        let has_it = |record: &Record| record.image_mount.as_deref() == Some(mounted.as_os_str());
+        if self.records()?.iter().any(has_it) {
+            return Ok(());
+        }
+        match mount::unmount(mounted, true) {
+            Ok(()) | Err(MountError::NotMounted { .. }) => {}
+            Err(error) => tracing::warn!(%error, "an image that nobody uses stays mounted"),
+        }
+        match fs::remove_dir(mounted) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(path = %mounted.display(), %error, "cannot remove a directory");
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// All views.
+    pub fn list(&self) -> Result<Vec<Listed>, ViewError> {
+        let listed = |record: Record| Listed {
+            is_attached: is_attached(&record),
+            record,
+        };
+        Ok(self.records()?.into_iter().map(listed).collect())
+    }
+
+    /// Removes what a container wrote to an image.
+    pub fn reset(&self, image: &Path, container: u32) -> Result<(), ViewError> {
+        for record in self.records()? {
+            if Path::new(&record.image) == image && record.container == container {
+                if is_attached(&record) {
+                    let at = record.at.into();
+                    return Err(ViewError::Occupied { container, at });
+                }
+                self.forget(&record)?;
+            }
+        }
+        self.wait_for_end(image, container)?;
+        self.remove_home(image, container)
+    }
+}
+
+/// Whether the mount of a view is at its place, on top.
+fn is_attached(record: &Record) -> bool {
+    tree::id_at(Path::new(&record.at)).is_ok_and(|id| id == record.mount_id)
+}
+
+/// Whether it is there, and something else above it. Mounts are told by their
+/// numbers where those are unique, and a path may have been mounted on anew.
+fn is_covered(record: &Record) -> io::Result<bool> {
+    let at = Path::new(&record.at);
+    let ours = |entry: &mountinfo::MountEntry| {
+        entry.target == at && entry.source == compose::SOURCE && entry.fs_type == "overlay"
+    };
+    Ok(mountinfo::all()?.iter().any(ours))
+}
