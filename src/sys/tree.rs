@@ -152,9 +152,54 @@ pub fn is_in_use(upper: BorrowedFd<'_>, work: BorrowedFd<'_>) -> Result<bool, Tr
     }
 }
 
+/// A filesystem that the kernel fills, to be attached: nosuid, and nodev unless it
+/// `has_devices`.
+pub fn filesystem(
+    kind: &str,
+    options: &[(&str, &str)],
+    has_devices: bool,
+) -> Result<OwnedFd, TreeError> {
+    let doing = "mount a filesystem in a container";
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(doing))?;
+    let configured = options
+        .iter()
+        .try_for_each(|(key, value)| match *value {
+            "" => fsconfig_set_flag(&context, *key),
+            value => fsconfig_set_string(&context, *key, value),
+        })
+        .and_then(|()| fsconfig_create(&context));
+    configured.map_err(|cause| TreeError {
+        doing,
+        cause: cause.into(),
+        said: format!(" ({kind})") + &said(&context),
+    })?;
+    let mut flags = MountAttrFlags::MOUNT_ATTR_NOSUID;
+    flags.set(MountAttrFlags::MOUNT_ATTR_NODEV, !has_devices);
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(failed(doing))
+}
+
 /// Another mount of what is open, a directory or a file, to be attached.
 pub fn clone(what: BorrowedFd<'_>) -> Result<OwnedFd, TreeError> {
     open_tree(what, "", CLONE).map_err(failed("clone a mount"))
+}
+
+/// The same of what is at `path`, with all that is mounted below.
+pub fn clone_all(path: &Path) -> Result<OwnedFd, TreeError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    open_tree(CWD, path, flags).map_err(failed("clone mounts"))
+}
+
+/// Makes the root of an attached tree the root of this process, and all of before
+/// unreachable.
+pub fn enter(root: BorrowedFd<'_>) -> Result<(), TreeError> {
+    let failed = failed("enter a new root");
+    rustix::process::fchdir(root).map_err(&failed)?;
+    // The old root comes to lie above the new one, from where it is taken.
+    rustix::process::pivot_root(".", ".").map_err(&failed)?;
+    unmount(".", UnmountFlags::DETACH).map_err(&failed)?;
+    rustix::process::chdir("/").map_err(&failed)
 }
 
 const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE
@@ -170,7 +215,7 @@ struct MountAttr {
     userns_fd: u64,
 }
 
-/// Takes from a mount what the content of a container must not have: set-user-id
+/// Takes from mounts what the content of a container must not have: set-user-id
 /// programs, devices, and mounts that come or go with others.
 pub fn restrict(tree: BorrowedFd<'_>) -> Result<(), TreeError> {
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -186,7 +231,7 @@ pub fn restrict(tree: BorrowedFd<'_>) -> Result<(), TreeError> {
             libc::SYS_mount_setattr,
             tree.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
             &raw const attr,
             size_of::<MountAttr>(),
         )

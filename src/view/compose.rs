@@ -5,11 +5,12 @@
 //! of the image could: `MS_REMOUNT` on it makes the image's superblock writable for
 //! all who use it. So what is read-only is an overlay without an upper layer.)
 
+use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::ViewError;
 use super::dir::Dir;
-use super::layers::{Layers, check_file, open_directory};
+use super::layers::{Layers, Upper, check_file, open_directory};
 use super::plan::Plan;
 use crate::sys::tree::{self, Overlay};
 
@@ -63,8 +64,40 @@ pub struct Composed {
     pub tree: OwnedFd,
     /// What the container may write: `Tree` if it may write to the root itself.
     pub writable: Writable,
-    /// Why the user's lines were not added.
-    pub no_lines: Option<&'static str>,
+    /// What is worth knowing.
+    pub notes: Vec<Note>,
+}
+
+/// What is worth knowing of a view that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// Everybody may write to the root of the image.
+    RootIsWritable,
+    /// What the container wrote was above another version of the image.
+    NewVersion,
+    /// Its user's lines were not added, and why.
+    NoLines(&'static str),
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::RootIsWritable => f.write_str(
+                "everybody may write to the root of this image, so that the view is a writable \
+                 tree",
+            ),
+            Note::NewVersion => f.write_str(
+                "the image is another version than when this container had it last; what it wrote \
+                 is kept",
+            ),
+            Note::NoLines(why) => {
+                write!(
+                    f,
+                    "--passwd: no lines were added, because {why} in the image"
+                )
+            }
+        }
+    }
 }
 
 /// Composes a view. Makes those layers that are not there yet.
@@ -98,10 +131,12 @@ pub fn compose(wanted: &Wanted<'_>) -> Result<Composed, ViewError> {
         Writable::None => below.overlay(b"", None)?,
         Writable::Paths => with_places(&below, &layers, plan)?,
     };
+    let was_changed = (writable != wanted.writable).then_some(Note::RootIsWritable);
+    let notes = was_changed.into_iter().chain(no_lines.map(Note::NoLines));
     Ok(Composed {
         tree,
         writable,
-        no_lines,
+        notes: notes.collect(),
     })
 }
 
@@ -113,11 +148,7 @@ struct Below<'a> {
 
 impl Below<'_> {
     /// An overlay above what these layers have at `path`.
-    fn overlay(
-        &self,
-        path: &[u8],
-        upper: Option<&super::layers::Upper>,
-    ) -> Result<OwnedFd, ViewError> {
+    fn overlay(&self, path: &[u8], upper: Option<&Upper>) -> Result<OwnedFd, ViewError> {
         let mut found = Vec::new();
         for layer in &self.layers {
             let at = match path {

@@ -87,8 +87,16 @@ impl Dir {
     }
 
     /// A file or directory below, to mount on.
-    pub(super) fn place(&self, path: &[u8]) -> io::Result<OwnedFd> {
+    pub fn place(&self, path: &[u8]) -> io::Result<OwnedFd> {
         self.beneath(path, OFlags::PATH | OFlags::NOFOLLOW)
+    }
+
+    /// What `path` leads to for a process whose root this is, links followed, to
+    /// mount on.
+    pub fn within(&self, path: &Path) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        Ok(openat2(&self.0, path, flags, Mode::empty(), within)?)
     }
 
     /// What is at the name, if anything; a link is a link.

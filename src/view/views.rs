@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::compose::{self, Wanted, Writable};
+use super::compose::{self, Note, Wanted, Writable};
 use super::dir::Dir;
 use super::layers::Layers;
 use super::{Plan, Record, State, ViewError};
@@ -79,17 +79,6 @@ pub struct NewView<'a> {
     pub is_for_views: bool,
 }
 
-/// What is worth knowing of a view that was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// Everybody may write to the root of the image.
-    RootIsWritable,
-    /// What the container wrote was above another version of the image.
-    NewVersion,
-    /// Its user's lines were not added, and why.
-    NoLines(&'static str),
-}
-
 /// A view, and whether it is there.
 #[derive(Clone, Debug)]
 pub struct Listed {
@@ -122,10 +111,7 @@ impl State {
             passwd: new.passwd.then_some(new.container),
             is_of_user: false,
         })?;
-        if composed.writable != new.writable {
-            notes.push(Note::RootIsWritable);
-        }
-        notes.extend(composed.no_lines.map(Note::NoLines));
+        notes.extend(&composed.notes);
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let for_views = new.is_for_views.then_some(&new.image.mounted_at);
         self.write_record(&Record {
