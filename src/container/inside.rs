@@ -16,7 +16,7 @@ use rustix::fs::{Gid, Mode, OFlags, Uid, chownat, openat, symlinkat};
 use super::{ContainerError, Outside, failed, refused, rights};
 use crate::sys::contain::{self, Child, FAILED};
 use crate::sys::pass;
-use crate::sys::signal::Signals;
+use crate::sys::signal::{Signals, unblock_in};
 use crate::sys::tree;
 use crate::view::Dir;
 
@@ -205,6 +205,7 @@ fn start(program: &Program) -> Result<Child, ContainerError> {
     } else {
         command.uid(program.uid).gid(program.uid);
     }
+    unblock_in(&mut command);
     let child = command.spawn().map_err(|cause| ContainerError::Command {
         program: name,
         cause,

@@ -12,6 +12,8 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -121,6 +123,25 @@ impl Signals {
             thread: Some(thread),
         })
     }
+}
+
+/// Has the program that `command` starts get all signals, though this process
+/// blocks some.
+pub fn unblock_in(command: &mut Command) {
+    let unblock = || {
+        // SAFETY: the set is initialized by sigemptyset before it is used.
+        let code = unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &set, std::ptr::null_mut())
+        };
+        match code {
+            0 => Ok(()),
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
+    };
+    // SAFETY: these two functions may be called between fork and exec.
+    unsafe { command.pre_exec(unblock) };
 }
 
 /// Waits for a signal (true) or for the end of the watcher (false).

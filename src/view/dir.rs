@@ -88,7 +88,8 @@ impl Dir {
 
     /// A file or directory below, to mount on.
     pub fn place(&self, path: &[u8]) -> io::Result<OwnedFd> {
-        self.beneath(path, OFlags::PATH | OFlags::NOFOLLOW)
+        // With NOFOLLOW a link could be opened itself.
+        self.beneath(path, OFlags::PATH)
     }
 
     /// What `path` leads to for a process whose root this is, links followed, to
@@ -333,6 +334,7 @@ mod tests {
             assert!(inside.sub(path.as_bytes()).is_err(), "{path}");
         }
         assert!(inside.file(b"out").is_err());
+        assert!(inside.place(b"link").is_err());
         assert!(inside.file(b"deep").is_err());
         assert!(inside.find(b"none").unwrap().is_none());
         assert_eq!(inside.kind(b"link").unwrap(), Some(FileType::Symlink));

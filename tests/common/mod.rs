@@ -15,6 +15,7 @@ pub(crate) mod mount;
 pub(crate) mod program;
 pub(crate) mod synthetic;
 pub(crate) mod tree;
+pub(crate) mod user;
 
 use std::path::Path;
 
