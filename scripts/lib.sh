@@ -73,7 +73,7 @@ end_step() {
 # A step whose output only matters if it fails.
 quiet_step() {
   local log status=0
-  log=$(mktemp "$scratch/log.XXXXXX")
+  log=$(mktemp -p "$scratch" --suffix=.log)
   at_exit "rm -f '$log'"
   step "$@" >"$log" 2>&1 || status=$?
   if [ "$status" -ne 0 ]; then
@@ -86,7 +86,7 @@ quiet_step() {
 
 # A directory that is unmounted from and removed at the end. Sets $work.
 make_work_dir() {
-  work=$(mktemp -d "$scratch/$1.XXXXXX")
+  work=$(mktemp -d -p "$scratch" --suffix=".$1")
   at_exit "unmount_under '$work'; as_root rm -rf --one-file-system '$work'"
 }
 

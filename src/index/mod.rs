@@ -39,6 +39,6 @@ pub use summary::Summary;
 pub type FindSection<'a> = &'a dyn Fn(u32) -> Option<Range<usize>>;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

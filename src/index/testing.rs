@@ -275,7 +275,7 @@ pub(super) fn build_cut(
 }
 
 /// Builds, verifies and opens.
-pub(super) fn build(stream: &[u8]) -> (Index, Built) {
+pub(crate) fn build(stream: &[u8]) -> (Index, Built) {
     let (sections, built) = build_cut(options(), stream, 1 << 20).unwrap();
     let index = sections.open().unwrap();
     index.verify(stream.len().try_into().unwrap()).unwrap();

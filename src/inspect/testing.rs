@@ -1,13 +1,9 @@
 //! For the tests of this module: an image made in code and kept in memory.
 
-use std::collections::BTreeMap;
-use std::io::{self, Write};
-use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use super::Subject;
-use crate::index::Index;
-use crate::index::build::{BuildOptions, Builder, HeapArenas, SectionSink};
+use crate::index::testing::build;
 use crate::source::{ReadAt, SourceError};
 use crate::types::Ino;
 
@@ -106,37 +102,8 @@ pub(super) fn subject(nodes: &[Node<'_>]) -> Subject {
     let mut stream = Vec::new();
     nodes.iter().for_each(|node| node.write(&mut stream));
     stream.resize(stream.len() + 1024, 0);
-    let options = BuildOptions::new([7; 16]);
-    let mut builder = Builder::new(options, &mut HeapArenas).unwrap();
-    let flow = builder.push(0, &stream).unwrap();
-    assert!(matches!(
-        flow,
-        ControlFlow::Continue(()) | ControlFlow::Break(())
-    ));
-    let mut sections = Sections::default();
-    builder.finish(&mut sections).unwrap();
-    let Sections { bytes, places } = sections;
-    let index = Index::open(Arc::new(bytes), &|id| places.get(&id).cloned()).unwrap();
+    let (index, _) = build(&stream);
     Subject::new(index, Arc::new(Memory(stream)), Ino::ROOT, Arc::default()).unwrap()
-}
-
-#[derive(Default)]
-struct Sections {
-    bytes: Vec<u8>,
-    places: BTreeMap<u32, Range<usize>>,
-}
-
-impl SectionSink for Sections {
-    fn section(
-        &mut self,
-        id: u32,
-        write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let start = self.bytes.len();
-        write(&mut self.bytes)?;
-        self.places.insert(id, start..self.bytes.len());
-        Ok(())
-    }
 }
 
 struct Memory(Vec<u8>);

@@ -11,10 +11,9 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use super::load::{Order, read_all, walk};
 use super::mount::{END_LIMIT, MountPoint};
-use super::program::{binary, eventually, wait};
+use super::program::{binary, eventually, peak_bytes, wait};
 
-pub(crate) const KIB: u64 = 1024;
-pub(crate) const MIB: u64 = 1024 * KIB;
+pub(crate) const MIB: u64 = 1024 * 1024;
 
 /// What the daemon is told to stay within.
 pub(crate) const BUDGET_BYTES: u64 = 64 * MIB;
@@ -61,18 +60,7 @@ impl Foreground {
 
     /// Peak resident memory until now.
     pub(crate) fn peak_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))
-            .expect("read its status");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .expect("a VmHWM");
-        let kib: u64 = line
-            .trim()
-            .trim_end_matches(" kB")
-            .parse()
-            .expect("a number");
-        kib * KIB
+        peak_bytes(self.child.id())
     }
 
     /// The mount.

@@ -59,12 +59,7 @@ impl Mount {
     /// The most memory that the daemon had resident until now, in bytes.
     #[track_caller]
     pub(crate) fn peak_bytes(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.daemon().as_raw_nonzero());
-        let status = fs::read_to_string(path).expect("read its status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.map(|line| line.trim().trim_end_matches(" kB"));
-        let kib: u64 = kib.and_then(|kib| kib.parse().ok()).expect("a VmHWM");
-        kib * 1024
+        super::program::peak_bytes(self.daemon().as_raw_nonzero())
     }
 
     /// The mount point.

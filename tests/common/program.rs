@@ -37,6 +37,17 @@ pub(crate) fn session(process: impl Display) -> i32 {
         .unwrap_or_else(|| panic!("no session in {stat:?}"))
 }
 
+/// The most memory that a process had resident until now, in bytes.
+#[track_caller]
+pub(crate) fn peak_bytes(process: impl Display) -> u64 {
+    let path = format!("/proc/{process}/status");
+    let status = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("read {path}: {e}"));
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.map(|line| line.trim().trim_end_matches(" kB"));
+    let kib: u64 = kib.and_then(|kib| kib.parse().ok()).expect("a VmHWM");
+    kib * 1024
+}
+
 /// How a program ended and what it said.
 #[derive(Debug)]
 pub(crate) struct Ran {

@@ -15,7 +15,7 @@ mod codes;
 mod references;
 
 use bits::Bits;
-use codes::{Codes, Unread};
+use codes::{Codes, Entry, Unread, View};
 pub(crate) use references::References;
 
 /// Largest distance that deflate can refer back.
@@ -353,20 +353,11 @@ impl Inflate {
             bits.refill_fast();
             // 56 bits: three literals of 11 bits leave 23, two leave 34.
             if entry.is_literal() {
-                bits.drop(entry.bits());
-                out[end] = entry.literal();
-                end += 1;
-                entry = litlen.first(bits.peek());
+                entry = literal(entry, &mut bits, litlen, out, &mut end);
                 if entry.is_literal() {
-                    bits.drop(entry.bits());
-                    out[end] = entry.literal();
-                    end += 1;
-                    entry = litlen.first(bits.peek());
+                    entry = literal(entry, &mut bits, litlen, out, &mut end);
                     if entry.is_literal() {
-                        bits.drop(entry.bits());
-                        out[end] = entry.literal();
-                        end += 1;
-                        entry = litlen.first(bits.peek());
+                        entry = literal(entry, &mut bits, litlen, out, &mut end);
                         continue;
                     }
                 }
@@ -375,10 +366,7 @@ impl Inflate {
                 if entry.is_second() {
                     entry = litlen.second(entry, bits.peek());
                     if entry.is_literal() {
-                        bits.drop(entry.bits());
-                        out[end] = entry.literal();
-                        end += 1;
-                        entry = litlen.first(bits.peek());
+                        entry = literal(entry, &mut bits, litlen, out, &mut end);
                         continue;
                     }
                 }
@@ -465,6 +453,21 @@ impl Inflate {
         self.end += len;
         Ok(Step::Done)
     }
+}
+
+/// Writes a literal and steps over it; the answer for what follows.
+#[inline(always)]
+fn literal<const N: usize>(
+    entry: Entry,
+    bits: &mut Bits<'_>,
+    litlen: View<'_, N>,
+    out: &mut [u8],
+    end: &mut usize,
+) -> Entry {
+    bits.drop(entry.bits());
+    out[*end] = entry.literal();
+    *end += 1;
+    litlen.first(bits.peek())
 }
 
 /// What became of one symbol.
