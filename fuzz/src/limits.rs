@@ -9,18 +9,21 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::process::exit;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// No case takes so long: they take milliseconds, and a busy machine is slow.
-const TIME_MAX: Duration = Duration::from_secs(60);
-/// How often the time is looked at.
+/// How often the watchdog looks at what is running.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// No case is seen so many times, a minute: they take milliseconds, and a busy
+/// machine is slow. Looks are counted and not the clock, which goes on while the
+/// process is stopped.
+const LOOKS_MAX: u32 = 120;
 /// Bytes that a case may have at a time, beyond what there was before.
 pub const MEMORY_MAX: usize = 256 << 20;
 
 static USED: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
-static CURRENT: Mutex<Option<(Instant, String)>> = Mutex::new(None);
+/// What is running, and how many times it was seen.
+static CURRENT: Mutex<Option<(u32, String)>> = Mutex::new(None);
 
 /// The system's allocator, counted.
 #[derive(Debug)]
@@ -69,7 +72,7 @@ pub struct Running {
 pub fn begin(name: impl FnOnce() -> String) -> Running {
     static WATCH: Once = Once::new();
     WATCH.call_once(|| drop(std::thread::spawn(watch)));
-    *current() = Some((Instant::now(), name()));
+    *current() = Some((0, name()));
     let before = USED.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
     Running { before }
@@ -92,7 +95,7 @@ impl Drop for Running {
     }
 }
 
-fn current() -> MutexGuard<'static, Option<(Instant, String)>> {
+fn current() -> MutexGuard<'static, Option<(u32, String)>> {
     CURRENT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -100,11 +103,13 @@ fn current() -> MutexGuard<'static, Option<(Instant, String)>> {
 fn watch() {
     loop {
         std::thread::sleep(LOOK_EVERY);
-        if let Some((since, name)) = &*current()
-            && since.elapsed() > TIME_MAX
-        {
-            eprintln!("HANG: {name} takes longer than {TIME_MAX:?}");
-            exit(70);
+        if let Some((looks, name)) = &mut *current() {
+            *looks += 1;
+            if *looks > LOOKS_MAX {
+                let time = LOOK_EVERY * LOOKS_MAX;
+                eprintln!("HANG: {name} takes longer than {time:?}");
+                exit(70);
+            }
         }
     }
 }

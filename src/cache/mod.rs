@@ -2,8 +2,8 @@
 //!
 //! Guarantees: what is read through [`CachedReader`] is what its source
 //! produces; the blocks kept never outgrow the budget; no span is decoded by
-//! two threads at once (`flight`), and sequential readers find their next
-//! spans decoded ahead (`sequence`, `prefetch`). No lock is held across a
+//! two threads at once (`flight`), and readers whose next reads can be told find
+//! them decoded ahead (`sequence`, `prefetch`). No lock is held across a
 //! decode, and a reader makes progress however small the cache is: the leader
 //! of a flight takes its bytes as they are produced, not from the cache.
 
@@ -232,19 +232,19 @@ impl CachedReader {
         })
     }
 
-    /// Notes a read, and has the rest of its span and the next one decoded if
-    /// it belongs to a sequential run.
+    /// Notes a read, and has the rest of its span and the next ones decoded if it
+    /// tells that they will be read.
     fn note(&self, at: u64, len: usize) {
         let Some(prefetcher) = &self.prefetcher else {
             return;
         };
         let end = at + len as u64;
-        if self.sequences.lock().record(at, end)
-            && let Ok(info) = self
-                .source
-                .block_at(end.min(self.source.len()).saturating_sub(1))
+        let pattern = self.sequences.lock().record(at, end);
+        let last = end.min(self.source.len()).saturating_sub(1);
+        if let Some(pattern) = pattern
+            && let Ok(info) = self.source.block_at(last)
         {
-            prefetcher.ask(info.span, self.source.span_count());
+            prefetcher.ask(pattern, info.span, self.source.span_count());
         }
     }
 
@@ -282,7 +282,8 @@ impl ReadAt for CachedReader {
                 None => self.read_missing(info, from, rest)?,
             };
         }
-        Ok(())
+        // Once for all the places: it is a system call.
+        self.source.intact()
     }
 
     fn try_read_exact_at(&self, at: u64, buf: &mut [u8]) -> Result<bool, SourceError> {
@@ -297,6 +298,7 @@ impl ReadAt for CachedReader {
             filled += Self::copy_block(&info, &bytes, from, &mut buf[filled..]);
             blocks += 1;
         }
+        self.source.intact()?;
         self.metrics.counters.cache_hit_blocks.add(blocks);
         self.note(at, buf.len());
         Ok(true)

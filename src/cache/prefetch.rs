@@ -12,11 +12,17 @@ use std::sync::{Arc, Weak};
 use std::{io, thread};
 
 use super::CachedReader;
+use super::sequence::Pattern;
 use crate::types::SpanNo;
 
-/// How many spans may wait to be decoded ahead: every sequential reader asks
-/// for two at a time.
-const QUEUE_SPANS: usize = 16;
+/// How many spans may wait to be decoded ahead.
+const QUEUE_SPANS: usize = 32;
+
+/// How many are asked for at a time, the one that is being read among them. For a
+/// run as many as keep this thread ahead of a reader at full speed; around a
+/// neighbourhood it is a guess.
+const RUN_SPANS: u32 = 5;
+const NEIGHBOURHOOD_SPANS: u32 = 2;
 
 /// Decoding copies nothing large to the stack.
 const STACK_BYTES: usize = 256 * 1024;
@@ -28,7 +34,7 @@ type Job = (Weak<CachedReader>, SpanNo);
 pub struct Prefetcher {
     queue: SyncSender<Job>,
     reader: Weak<CachedReader>,
-    /// The pairs of spans asked for lately, so that each is asked for once per
+    /// The spans from which on was asked lately, so that each is asked for once per
     /// run: a small direct-mapped table of span numbers plus one.
     asked: [AtomicU64; 64],
 }
@@ -61,15 +67,20 @@ impl Prefetcher {
         Self { reader, ..self }
     }
 
-    /// Asks for the rest of `span` and all of the next one.
-    pub(super) fn ask(&self, span: SpanNo, span_count: u32) {
+    /// Asks for the rest of `span`, which is being read in this way, and some of the
+    /// next ones.
+    pub(super) fn ask(&self, pattern: Pattern, span: SpanNo, span_count: u32) {
+        let spans = match pattern {
+            Pattern::Run => RUN_SPANS,
+            Pattern::Neighbourhood => NEIGHBOURHOOD_SPANS,
+        };
         let slot = &self.asked[span.0 as usize % self.asked.len()];
-        let mark = u64::from(span.0) + 1;
+        // What was asked for in passing is not yet asked for on a run.
+        let mark = (u64::from(span.0) + 1) << 8 | u64::from(spans);
         if slot.swap(mark, Ordering::Relaxed) == mark {
             return;
         }
-        let next = span.0.checked_add(1).filter(|next| *next < span_count);
-        for span in std::iter::once(span.0).chain(next) {
+        for span in span.0..span_count.min(span.0.saturating_add(spans)) {
             let _dropped = self
                 .queue
                 .try_send((Weak::clone(&self.reader), SpanNo(span)));

@@ -1,7 +1,7 @@
 //! Tests of the cache over a source that counts what it decodes.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
 use crate::source::BlockSink;
@@ -15,6 +15,7 @@ struct Counting {
     len: u64,
     decoded_blocks: AtomicU64,
     fail_in: Option<SpanNo>,
+    is_damaged: AtomicBool,
     budget: MemoryBudget,
 }
 
@@ -59,6 +60,13 @@ impl BlockSource for Counting {
         Ok(span.0 * SPAN_BLOCKS..all.min((span.0 + 1) * SPAN_BLOCKS))
     }
 
+    fn intact(&self) -> Result<(), SourceError> {
+        match self.is_damaged.load(Ordering::Relaxed) {
+            true => Err(SourceError::Tables { what: "all of it" }),
+            false => Ok(()),
+        }
+    }
+
     fn produce(&self, wanted: BlockNo, sink: &mut BlockSink<'_>) -> Result<(), SourceError> {
         let span = SpanNo(wanted.0 / SPAN_BLOCKS);
         for no in self.blocks_of(span)? {
@@ -91,6 +99,7 @@ fn reader(
         len,
         decoded_blocks: AtomicU64::new(0),
         fail_in,
+        is_damaged: AtomicBool::new(false),
         budget: MemoryBudget::new(total_budget),
     });
     let metrics = Arc::new(Metrics::default());
@@ -200,12 +209,29 @@ fn a_failing_span_fails_every_reader_and_no_other_span() {
     assert_reads(&reader, in_span_1 * 2, 1000);
 }
 
+/// Where a block is might be wrong then, and the bytes those of another one.
+#[test]
+fn nothing_is_read_by_places_that_may_be_wrong() {
+    let (reader, source) = reader(MIB, 64 * MIB, None);
+    let mut buf = vec![0; 100_000];
+    for cached in [false, true] {
+        source.is_damaged.store(true, Ordering::Relaxed);
+        assert!(reader.read_exact_at(0, &mut buf).is_err());
+        if cached {
+            assert!(reader.try_read_exact_at(0, &mut buf).is_err());
+        }
+        source.is_damaged.store(false, Ordering::Relaxed);
+        assert_reads(&reader, 0, 100_000);
+    }
+}
+
 #[test]
 fn what_is_decoded_ahead_is_there_for_the_reader() {
     let source = Arc::new(Counting {
         len: 4 * MIB,
         decoded_blocks: AtomicU64::new(0),
         fail_in: None,
+        is_damaged: AtomicBool::new(false),
         budget: MemoryBudget::new(64 * MIB),
     });
     let metrics = Arc::new(Metrics::default());

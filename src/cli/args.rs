@@ -51,9 +51,9 @@ pub(super) struct Indexing {
     /// user's cache directory where that cannot be written]
     #[arg(long, value_name = "PATH")]
     pub(super) index: Option<PathBuf>,
-    /// Distance of two checkpoints in the uncompressed stream, for an
+    /// Longest distance of two checkpoints in the uncompressed stream, for an
     /// index made now: smaller is faster random access and a larger index
-    #[arg(long, value_name = "SIZE", default_value = "208K", value_parser = parse_span)]
+    #[arg(long, value_name = "SIZE", default_value = "256K", value_parser = parse_span)]
     pub(super) span: ByteSize,
     /// Read on behind the end of the archive, for several that were joined; an
     /// index made without this is made again

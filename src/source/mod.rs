@@ -101,6 +101,10 @@ pub trait BlockSource: Send + Sync {
     /// The numbers of the blocks of a span.
     fn blocks_of(&self, span: SpanNo) -> Result<Range<u32>, SourceError>;
 
+    /// Fails if what was said of places so far, by the two above, may be wrong.
+    /// Produced blocks are verified, and right all the same.
+    fn intact(&self) -> Result<(), SourceError>;
+
     /// Produces verified blocks of the span that `wanted` is in, in order: from
     /// `wanted`, or from an earlier block of that span if decoding has to start
     /// there, until the span ends or `sink` breaks. All that is decoded is

@@ -178,10 +178,10 @@ impl StreamSource {
     fn verify(&self, block: &BlockInfo, bytes: &[u8]) -> Result<(), SourceError> {
         let expected = self.tables.checksum(block.no)?;
         let found = crc32c::crc32c_append(checksum_seed(block.start), bytes);
-        self.tables.intact()?;
         if found == expected {
             return Ok(());
         }
+        self.tables.intact()?;
         self.metrics.counters.corrupt_blocks.add(1);
         Err(SourceError::Checksum {
             start: block.start,
@@ -214,15 +214,16 @@ impl BlockSource for StreamSource {
         let span = self.tables.span_at(at)?;
         let index = u32::try_from((at - span.start) / u64::from(BLOCK_BYTES)).ok();
         let no = index.and_then(|index| span.first_block.checked_add(index));
-        let block = span.block(BlockNo(no.ok_or(damaged("number of blocks"))?))?;
-        self.tables.intact()?;
-        Ok(block)
+        span.block(BlockNo(no.ok_or(damaged("number of blocks"))?))
     }
 
     fn blocks_of(&self, span: SpanNo) -> Result<Range<u32>, SourceError> {
         let span = self.tables.span(span)?;
-        self.tables.intact()?;
         Ok(span.first_block..span.end_block)
+    }
+
+    fn intact(&self) -> Result<(), SourceError> {
+        self.tables.intact()
     }
 
     fn produce(&self, wanted: BlockNo, sink: &mut BlockSink<'_>) -> Result<(), SourceError> {

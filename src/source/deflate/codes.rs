@@ -4,7 +4,7 @@
 //! refuses it, and a table made of one that is has an answer for any bits.
 
 /// Bits that the first look-up answers for, at most.
-const LITLEN_BITS: u32 = 11;
+pub(super) const LITLEN_BITS: u32 = 11;
 const DISTANCE_BITS: u32 = 8;
 const PRECODE_BITS: u32 = 7;
 /// Room for the first look-up and all tables of second ones: at most 2342 and

@@ -6,7 +6,7 @@
 //! needed to go on from there. Both are by-products of the decoding itself.
 //!
 //! Guarantees: never a panic and never more than the memory of [`Inflate`],
-//! about 120 KB, on any input; what zlib refuses is refused. Every call takes
+//! about 120 KB and what it is to hold, on any input; what zlib refuses is refused. Every call takes
 //! all the input that it used and gives the rest back, to the bit: between two
 //! calls fewer than 8 bits are held, so where decoding stands is known exactly.
 
@@ -20,7 +20,7 @@ pub(crate) use references::References;
 
 /// Largest distance that deflate can refer back.
 pub(crate) const WINDOW_BYTES: usize = 32 * 1024;
-/// Most output that may be asked for at a time.
+/// Output that is pending at most, unless [`Inflate::holding`] says otherwise.
 pub(crate) const WANTED_MAX: usize = 32 * 1024;
 /// What may come out beyond what was asked for, and be scribbled over behind it:
 /// three literals, the longest copy, and the end of its last word.
@@ -29,11 +29,14 @@ const COPY_MAX: usize = 258;
 /// No header is longer: 17 bits, 19 lengths of 3 bits, and 316 of at most 7 with 7
 /// more.
 pub(crate) const HEADER_BYTES_MAX: usize = (17 + 19 * 3 + 316 * 14) / 8 + 1;
+/// Bits that a distance takes at most, and that are looked at behind it.
+const DISTANCE_BITS_MAX: u32 = 15 + 13;
+const NEXT_BITS: u32 = codes::LITLEN_BITS;
 /// Copies go by words of this many bytes.
 const WORD_BYTES: usize = 16;
-/// The window is moved to the front when this much came out.
-const MOVE_BYTES: usize = 32 * 1024;
-const OUT_BYTES: usize = WINDOW_BYTES + MOVE_BYTES + WANTED_MAX + SLACK_BYTES;
+/// The window and what is pending are moved to the front when as much came out as
+/// may be pending, or this many times as much where that is more than the window.
+const MOVE_FACTOR: usize = 2;
 
 /// Why a call returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +81,14 @@ pub(crate) struct Inflate {
     /// `out[..end]` was decoded, of which `out[..taken]` was taken.
     end: usize,
     taken: usize,
-    /// What of the window is asked for, if somebody wants to know.
-    references: Option<References>,
+    /// How far back may be referred to: the start of the stream or of the window.
+    floor: usize,
+    /// How many bytes may be pending.
+    pending_max: usize,
+    /// Offset in all the output of `out[0]`, modulo 2^32.
+    origin: u32,
+    is_watched: bool,
+    references: References,
 }
 
 impl std::fmt::Debug for Inflate {
@@ -95,6 +104,17 @@ impl std::fmt::Debug for Inflate {
 impl Inflate {
     /// A decoder at the start of a stream.
     pub(crate) fn new() -> Self {
+        Self::holding(WANTED_MAX)
+    }
+
+    /// A decoder at the start of a stream, which holds up to `pending_max` bytes
+    /// that were not taken yet.
+    pub(crate) fn holding(pending_max: usize) -> Self {
+        let moved_after = match pending_max {
+            0..=WINDOW_BYTES => pending_max,
+            _ => MOVE_FACTOR * pending_max,
+        };
+        let out_bytes = WINDOW_BYTES + moved_after + pending_max + SLACK_BYTES;
         Self {
             codes: Codes::new(),
             state: State::Header,
@@ -102,10 +122,14 @@ impl Inflate {
             header: Vec::with_capacity(HEADER_BYTES_MAX),
             held: 0,
             held_count: 0,
-            out: vec![0; OUT_BYTES].into_boxed_slice(),
+            out: vec![0; out_bytes].into_boxed_slice(),
             end: 0,
             taken: 0,
-            references: None,
+            floor: 0,
+            pending_max,
+            origin: 0,
+            is_watched: false,
+            references: References::default(),
         }
     }
 
@@ -115,8 +139,14 @@ impl Inflate {
         let window = &window[window.len().saturating_sub(WINDOW_BYTES)..];
         self.out[..window.len()].copy_from_slice(window);
         (self.end, self.taken) = (window.len(), window.len());
+        self.start_another();
+        self.floor = 0;
+    }
+
+    /// Goes to the start of another stream, whose output comes behind what there is.
+    pub(crate) fn start_another(&mut self) {
         (self.state, self.is_last) = (State::Header, false);
-        self.references = None;
+        self.floor = self.end;
         self.jump(0, 0);
     }
 
@@ -165,34 +195,36 @@ impl Inflate {
         self.taken = self.end.min(self.taken + n);
     }
 
-    /// The last `len` bytes that were taken, at most [`WINDOW_BYTES`]. Whole only
-    /// if nothing was pending before the last call of [`inflate`](Self::inflate).
+    /// The last `len` bytes that were taken, at most [`WINDOW_BYTES`].
     pub(crate) fn window(&self, len: usize) -> &[u8] {
         &self.out[self.taken.saturating_sub(len.min(WINDOW_BYTES))..self.taken]
     }
 
-    /// Begins to note what is referred to, from here on, of the window before.
-    pub(crate) fn watch(&mut self) {
-        let watches = |references: &References| references.is_new(self.end);
-        if !self.references.as_ref().is_some_and(watches) {
-            self.references = Some(References::new(self.end));
-        }
+    #[cfg(test)]
+    /// Where in the output decoding stands, as [`References`] count: modulo 2^32.
+    pub(crate) fn place(&self) -> u64 {
+        u64::from(self.origin.wrapping_add(low(self.end)))
     }
 
-    /// Ends that, and answers what was found.
-    pub(crate) fn watched(&mut self) -> Option<References> {
-        self.references.take()
+    /// Says whether to note what is referred to from here on.
+    pub(crate) fn watch(&mut self, is_watched: bool) {
+        self.is_watched = is_watched;
     }
 
-    /// Decodes until `wanted` bytes are pending, at most [`WANTED_MAX`], or
-    /// something else happens. How many bytes of input that took.
+    /// What was noted.
+    pub(crate) fn references(&mut self) -> &mut References {
+        &mut self.references
+    }
+
+    /// Decodes until `wanted` bytes are pending, or as many as may be, or something
+    /// else happens. How many bytes of input that took.
     pub(crate) fn inflate(
         &mut self,
         input: &[u8],
         wanted: usize,
     ) -> Result<(usize, Status), &'static str> {
         self.make_room();
-        let until = self.taken + wanted.min(WANTED_MAX);
+        let until = self.taken + wanted.min(self.pending_max);
         let mut bits = Bits::new(self.held, self.held_count, input);
         let status = self.run(&mut bits, until)?;
         Ok((self.hold(bits), status))
@@ -206,18 +238,17 @@ impl Inflate {
     }
 
     /// Moves the window and what is pending to the front if there is no room for
-    /// the most that may be wanted.
+    /// the most that may be pending.
     fn make_room(&mut self) {
-        if self.taken + WANTED_MAX + SLACK_BYTES <= self.out.len() {
+        if self.taken + self.pending_max + SLACK_BYTES <= self.out.len() {
             return;
         }
-        let from = self.taken.min(self.end.saturating_sub(WINDOW_BYTES));
+        let from = self.taken.saturating_sub(WINDOW_BYTES);
         self.out.copy_within(from..self.end, 0);
         self.taken -= from;
         self.end -= from;
-        if let Some(references) = &mut self.references {
-            references.shift(from);
-        }
+        self.floor = self.floor.saturating_sub(from);
+        self.origin = self.origin.wrapping_add(low(from));
     }
 
     fn run(&mut self, bits: &mut Bits<'_>, until: usize) -> Result<Status, &'static str> {
@@ -230,9 +261,9 @@ impl Inflate {
                     false => return Ok(Status::NeedInput),
                 },
                 State::Stored(left) => self.stored(bits, left, until),
-                State::Symbols => match &mut self.references {
-                    None => self.symbols::<false>(bits, until)?,
-                    Some(_) => self.symbols::<true>(bits, until)?,
+                State::Symbols => match self.is_watched {
+                    false => self.symbols::<false>(bits, until)?,
+                    true => self.symbols::<true>(bits, until)?,
                 },
             };
             if is_done {
@@ -336,9 +367,12 @@ impl Inflate {
             codes,
             out,
             references,
+            floor,
+            origin,
             ..
         } = self;
         let (litlen, distances) = (codes.litlen.view(), codes.distance.view());
+        let (floor, origin) = (*floor, *origin);
         let (out, mut end) = (&mut out[..], self.end);
         // In registers, which what is behind a reference may not be.
         let mut bits = *kept;
@@ -381,7 +415,9 @@ impl Inflate {
             // At most 20 bits of at least 34.
             let len = entry.base_plus_extra(bits.peek());
             bits.drop(entry.bits());
-            bits.refill_fast();
+            if bits.count() < DISTANCE_BITS_MAX + NEXT_BITS {
+                bits.refill_fast();
+            }
             let mut far = distances.first(bits.peek());
             if far.is_special() {
                 if far.is_second() {
@@ -392,16 +428,15 @@ impl Inflate {
                 }
             }
             let distance = far.base_plus_extra(bits.peek());
-            // At most 28 bits of at least 56.
             bits.drop(far.bits());
             entry = litlen.first(bits.peek());
-            let Some(from) = end.checked_sub(distance) else {
+            if distance > end - floor {
                 break Err("invalid distance too far back");
-            };
-            if WATCHED && let Some(references) = references {
-                references.note(from, len);
             }
-            copy(out, from, end, len);
+            if WATCHED {
+                references.note(origin.wrapping_add(low(end)), distance, len);
+            }
+            copy(out, end - distance, end, len);
             end += len;
         };
         (*kept, self.end) = (bits, end);
@@ -444,15 +479,24 @@ impl Inflate {
         }
         let distance = entry.base_plus_extra(held);
         bits.drop(used + entry.bits());
-        let from = self.end.checked_sub(distance);
-        let from = from.ok_or("invalid distance too far back")?;
-        if WATCHED && let Some(references) = &mut self.references {
-            references.note(from, len);
+        if distance > self.end - self.floor {
+            return Err("invalid distance too far back");
         }
-        copy(&mut self.out, from, self.end, len);
+        if WATCHED {
+            let place = self.origin.wrapping_add(low(self.end));
+            self.references.note(place, distance, len);
+        }
+        copy(&mut self.out, self.end - distance, self.end, len);
         self.end += len;
         Ok(Step::Done)
     }
+}
+
+/// An offset modulo 2^32.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation, reason = "that is what is asked for")]
+fn low(offset: usize) -> u32 {
+    offset as u32
 }
 
 /// Writes a literal and steps over it; the answer for what follows.

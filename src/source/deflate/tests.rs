@@ -115,7 +115,8 @@ fn decoding_can_start_between_any_two_symbols() {
                 inflate.start(&window);
                 inflate.enter(&header).unwrap();
                 let mut at = go_to(&mut inflate, &packed, bit);
-                inflate.watch();
+                let behind = inflate.place();
+                inflate.watch(true);
                 let mut found = Vec::new();
                 while found.len() < WINDOW_BYTES {
                     let (used, status) = inflate.inflate(&packed[at..], WANTED_MAX).unwrap();
@@ -130,7 +131,10 @@ fn decoding_can_start_between_any_two_symbols() {
                     found == data[out..out + found.len()],
                     "{out}, round {round}"
                 );
-                inflate.watched().unwrap().clear_unused(&mut window);
+                inflate.watch(false);
+                let references = inflate.references();
+                references.clear_unused(0, behind, &mut window);
+                references.forget(references.count());
             }
         }
     }

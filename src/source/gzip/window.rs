@@ -1,7 +1,7 @@
 //! Windows of checkpoints: storing them small, restoring them.
 //!
-//! Only about a tenth of the 32 KiB before a checkpoint is ever referred to by
-//! what follows; with the rest zeroed a window shrinks sevenfold in zstd. A
+//! A tenth or less of the 32 KiB before a checkpoint is ever referred to by what
+//! follows; with the rest zeroed a window takes little in zstd. A
 //! byte is referred to if decoding the 32 KiB of output behind the checkpoint
 //! copies it: later output cannot reach back behind the checkpoint, and copies
 //! of copies are in the output itself. (Sparse windows are known from

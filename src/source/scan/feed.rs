@@ -56,10 +56,10 @@ pub(super) enum What {
         archive_bit: u64,
         /// The header of the block in which it starts; empty where a block does.
         header: Box<[u8]>,
+        /// What came before and is referred to, with zeros in between; empty if
+        /// nothing is.
+        window: Box<[u8]>,
     },
-    /// The window of the span that started last, empty if nothing refers to it.
-    /// Comes before the next span and the end.
-    Window(Box<[u8]>),
     /// A gzip member ended.
     Member(MemberEnd),
 }

@@ -11,6 +11,7 @@
 
 mod error;
 mod feed;
+mod places;
 mod produce;
 mod record;
 
@@ -33,8 +34,8 @@ use record::{RecordError, Recorded, Recorder};
 /// How an archive is scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScanOptions {
-    /// Bytes of the stream between two checkpoints, at least. Less makes
-    /// random reads faster and the index larger.
+    /// Bytes of the stream between two checkpoints, at most. Less makes random
+    /// reads faster and the index larger.
     pub span_bytes: u64,
 }
 
@@ -44,11 +45,11 @@ impl ScanOptions {
 }
 
 impl Default for ScanOptions {
-    /// 208 KiB: windows take about 3 % of a gzip archive, and a random read
-    /// decodes 104 KiB on average.
+    /// 256 KiB: windows take about 3 % of a gzip archive, and a random read
+    /// decodes 56 KiB on average.
     fn default() -> Self {
         Self {
-            span_bytes: 208 * 1024,
+            span_bytes: 256 * 1024,
         }
     }
 }

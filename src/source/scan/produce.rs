@@ -5,15 +5,18 @@
 //! blocks and members are. A span starts only where at least one byte follows,
 //! so no span is empty.
 
+use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::super::deflate::{HEADER_BYTES_MAX, Inflate, Status, WANTED_MAX, WINDOW_BYTES};
+use super::super::deflate::{Inflate, Status, WINDOW_BYTES};
 use super::super::gzip::bit_before;
 use super::super::gzip::input::Input;
 use super::super::gzip::member::{self, FrameError, Next};
 use super::super::{ReadAt, SourceError};
 use super::error::ArchiveError;
 use super::feed::{CHUNK_BYTES, Feed, Halt, MemberEnd, What};
+use super::places::{Place, Places, STEP_BYTES};
 
 /// Compressed bytes that are read at a time.
 const READ_BYTES: usize = 256 * 1024;
@@ -22,6 +25,8 @@ const READ_BYTES: usize = 256 * 1024;
 pub(super) const PLAIN_SPAN_BYTES: u64 = 1024 * 1024;
 /// How far behind the reading the archive is forgotten.
 const FORGET_LAG_BYTES: u64 = 1024 * 1024;
+/// How many ends of members are held.
+const ENDS_MAX: usize = 512;
 /// How much is forgotten at a time.
 const FORGET_STEP_BYTES: u64 = 1024 * 1024;
 
@@ -73,6 +78,7 @@ pub(super) fn plain(archive: &dyn ReadAt, mut feed: Feed) -> Result<Produced, Ha
             feed.mark(What::Span {
                 archive_bit,
                 header: Box::default(),
+                window: Box::default(),
             })?;
         }
         feed.wrote(len);
@@ -89,28 +95,16 @@ pub(super) fn gzip(archive: &dyn ReadAt, span_bytes: u64, feed: Feed) -> Result<
     let mut gunzip = Gunzip {
         archive,
         input,
-        inflate: Inflate::new(),
+        inflate: Inflate::holding(Places::held_max(span_bytes)),
         feed,
-        cuts: Cuts::new(span_bytes),
-        header: Vec::with_capacity(HEADER_BYTES_MAX),
-        member_bytes: 0,
-        is_watching: false,
+        given: 0,
+        places: Places::new(span_bytes),
+        header: None,
+        ends: VecDeque::new(),
         window: Vec::with_capacity(WINDOW_BYTES),
     };
-    let mut produced = Produced::default();
-    loop {
-        let member_at = gunzip.input.position();
-        let next = member::next(&mut gunzip.input, archive);
-        match next.map_err(|error| frame_error(error, archive, member_at))? {
-            Next::Member => gunzip.member(member_at)?,
-            Next::End => break,
-            Next::Garbage(at) => {
-                produced.garbage_at = Some(at);
-                break;
-            }
-        }
-        produced.members += 1;
-    }
+    let produced = gunzip.members()?;
+    gunzip.end()?;
     gunzip.feed.finish()?;
     Ok(produced)
 }
@@ -131,96 +125,61 @@ fn frame_error(error: FrameError, archive: &dyn ReadAt, member_at: u64) -> Archi
     }
 }
 
-/// Chooses where spans start: at the first boundary of blocks that makes a span
-/// three quarters as long as it should be; if none comes, inside of a block, in
-/// front of the first symbol that makes it as long.
-struct Cuts {
-    span_bytes: u64,
-    /// Bytes since the last span started.
-    since: u64,
-    /// Where the next span will start if a byte follows.
-    pending: Option<Place>,
-    /// Whether the first span was offered.
-    started: bool,
-}
-
-/// Where a span may start.
-#[derive(Clone, Copy)]
-struct Place {
-    archive_bit: u64,
-    /// Whether it is inside of a block.
-    is_inside: bool,
-}
-
-impl Cuts {
-    fn new(span_bytes: u64) -> Self {
-        Self {
-            span_bytes,
-            since: 0,
-            pending: None,
-            started: false,
-        }
-    }
-
-    /// Offers a place; whether it is taken. One without bytes since the last
-    /// one replaces that: it is at the same stream offset and needs less.
-    fn offer(&mut self, place: Place) -> bool {
-        let early = match place.is_inside {
-            false => self.span_bytes / 4,
-            true => 0,
-        };
-        let is_due = self.since >= self.span_bytes - early;
-        let takes = !self.started || self.pending.is_some() || is_due;
-        if takes {
-            self.started = true;
-            self.pending = Some(place);
-        }
-        takes
-    }
-
-    /// How many bytes may come before the next place is due.
-    fn left(&self) -> u64 {
-        match self.pending {
-            Some(_) => self.span_bytes,
-            None => self.span_bytes.saturating_sub(self.since),
-        }
-    }
-}
-
 struct Gunzip<'a> {
     archive: &'a dyn ReadAt,
     input: Input,
+    /// Its pending output is what is held until it is known where spans start.
     inflate: Inflate,
     feed: Feed,
-    cuts: Cuts,
-    /// The header of the block in which the next span may start; empty where it
-    /// may start with a block.
-    header: Vec<u8>,
-    /// Bytes that came out of the current member.
-    member_bytes: u64,
-    /// Whether what refers to the window of the last span is noted; it is
-    /// `window`.
-    is_watching: bool,
+    /// Bytes of the stream that were handed over.
+    given: u64,
+    places: Places,
+    /// The header of the block that is being decoded, if somebody asked for it.
+    header: Option<Rc<[u8]>>,
+    /// Ends of members in what is held, and where in the stream they are.
+    ends: VecDeque<(u64, MemberEnd)>,
     window: Vec<u8>,
 }
 
 impl Gunzip<'_> {
+    /// All members, and what is behind them.
+    fn members(&mut self) -> Result<Produced, Halt> {
+        let mut produced = Produced::default();
+        loop {
+            let member_at = self.input.position();
+            let next = member::next(&mut self.input, self.archive);
+            match next.map_err(|error| frame_error(error, self.archive, member_at))? {
+                Next::Member => self.member(member_at)?,
+                Next::End => return Ok(produced),
+                Next::Garbage(at) => {
+                    produced.garbage_at = Some(at);
+                    return Ok(produced);
+                }
+            }
+            produced.members += 1;
+        }
+    }
+
     /// One member, from behind its header to behind its trailer.
     fn member(&mut self, member_at: u64) -> Result<(), Halt> {
-        self.inflate.start(&[]);
-        self.member_bytes = 0;
-        self.block_starts()?;
+        self.inflate.start_another();
+        self.offer(false)?;
         loop {
-            let result = self.inflate.inflate(self.input.available(), self.wanted());
+            let line = self.end_of_known() / STEP_BYTES as u64 * STEP_BYTES as u64;
+            let wanted = line + STEP_BYTES as u64 - self.given;
+            let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+            let result = self.inflate.inflate(self.input.available(), wanted);
             let (used, status) = result.map_err(|what| ArchiveError::Deflate {
                 at: self.input.position(),
                 what,
             })?;
             self.input.consume(used);
-            self.hand_over()?;
+            self.places.count(line, self.inflate.references());
+            self.cut(false)?;
             match status {
-                Status::Enough => self.between_symbols()?,
-                Status::Block => self.block_starts()?,
+                Status::Enough if self.inflate.is_at_symbol() => self.offer(true)?,
+                Status::Enough => {}
+                Status::Block => self.offer(false)?,
                 Status::NeedInput if !self.input.more(self.archive)? => {
                     let at = self.archive.len();
                     return Err(ArchiveError::Truncated { at, member_at }.into());
@@ -229,106 +188,104 @@ impl Gunzip<'_> {
                 Status::End => break,
             }
         }
-        self.end_window()?;
         let trailer_at = self.input.position();
         let trailer = member::trailer(&mut self.input, self.archive)
             .map_err(|error| frame_error(error, self.archive, member_at))?;
-        let (crc32, len) = (trailer.crc32, trailer.len);
-        self.feed.mark(What::Member(MemberEnd {
+        let end = MemberEnd {
             member_at,
             trailer_at,
-            crc32,
-            len,
-        }))
-    }
-
-    /// How many bytes to decode at a time: up to the next place that is due, or
-    /// to the end of a stored block, if that is in the way.
-    fn wanted(&self) -> usize {
-        match usize::try_from(self.cuts.left()) {
-            Ok(0) if self.inflate.is_at_symbol() => 1,
-            Ok(0) | Err(_) => WANTED_MAX,
-            Ok(left) => left.min(WANTED_MAX),
-        }
-    }
-
-    /// Offers this place in front of a block.
-    fn block_starts(&mut self) -> Result<(), Halt> {
-        self.offer(false)
-    }
-
-    /// Offers this place inside of a block, unless that is a stored one.
-    fn between_symbols(&mut self) -> Result<(), Halt> {
-        match self.inflate.is_at_symbol() {
-            true => self.offer(true),
-            false => Ok(()),
-        }
-    }
-
-    fn offer(&mut self, is_inside: bool) -> Result<(), Halt> {
-        let archive_bit = bit_before(self.input.position(), self.inflate.held_bits());
-        let place = Place {
-            archive_bit: archive_bit.ok_or(TOO_LONG)?,
-            is_inside,
+            crc32: trailer.crc32,
+            len: trailer.len,
         };
-        // What refers to the window of one place is known before the next.
-        if !self.is_watching && self.cuts.offer(place) {
-            self.header.clear();
-            if is_inside {
-                self.header.extend_from_slice(self.inflate.block_header());
-            }
-            self.inflate.watch();
+        self.ends.push_back((self.end_of_known(), end));
+        // Members without a byte would pile up.
+        self.cut(self.ends.len() >= ENDS_MAX)
+    }
+
+    /// Stream offset behind all that was decoded.
+    fn end_of_known(&self) -> u64 {
+        self.given + self.inflate.pending().len() as u64
+    }
+
+    /// Offers this place for a span to start, `inside` of a block or in front of
+    /// one.
+    fn offer(&mut self, inside: bool) -> Result<(), Halt> {
+        if !inside {
+            self.header = None;
         }
+        let at = self.end_of_known();
+        if !self.places.takes(at) {
+            return Ok(());
+        }
+        let archive_bit = bit_before(self.input.position(), self.inflate.held_bits());
+        let header = inside.then(|| {
+            let header = || self.inflate.block_header().into();
+            Rc::clone(self.header.get_or_insert_with(header))
+        });
+        let place = Place::new(at, archive_bit.ok_or(TOO_LONG)?, header);
+        self.places.offer(place, self.inflate.references());
+        self.inflate.watch(true);
         Ok(())
     }
 
-    /// Hands over what came out, in front of which a span may start.
-    fn hand_over(&mut self) -> Result<(), Halt> {
-        if self.inflate.pending().is_empty() {
-            return Ok(());
-        }
-        if let Some(Place { archive_bit, .. }) = self.cuts.pending.take() {
-            let window = usize::try_from(self.member_bytes).unwrap_or(usize::MAX);
+    /// Starts spans as far as it is known where, one of them `now` whatever is known,
+    /// and hands over what is before the places that are left.
+    fn cut(&mut self, mut now: bool) -> Result<(), Halt> {
+        while let Some(place) = self.places.choose(self.end_of_known(), now) {
+            self.hand_over(place.at)?;
             self.window.clear();
-            self.window.extend_from_slice(self.inflate.window(window));
+            self.window
+                .extend_from_slice(self.inflate.window(WINDOW_BYTES));
+            let references = self.inflate.references();
+            let is_any = references.clear_unused(place.references_from, place.at, &mut self.window);
+            self.places.forget_near(references);
+            let window: &[u8] = if is_any { &self.window } else { &[] };
             self.feed.mark(What::Span {
-                archive_bit,
-                header: self.header.as_slice().into(),
+                archive_bit: place.archive_bit,
+                header: place.header.as_deref().unwrap_or_default().into(),
+                window: window.into(),
             })?;
-            self.cuts.since = 0;
-            self.is_watching = true;
+            now = false;
         }
+        self.inflate.watch(self.places.first().is_some());
+        self.hand_over(self.places.first().unwrap_or(u64::MAX))
+    }
+
+    /// Hands over what is held up to stream offset `until`.
+    fn hand_over(&mut self, until: u64) -> Result<(), Halt> {
+        let until = until.min(self.end_of_known());
         loop {
-            let pending = self.inflate.pending();
-            if pending.is_empty() {
-                break;
+            let end = self.ends.front().map_or(u64::MAX, |(at, _)| *at);
+            if end <= self.given
+                && let Some((_, end)) = self.ends.pop_front()
+            {
+                self.feed.mark(What::Member(end))?;
+                continue;
+            }
+            let left = until.min(end) - self.given;
+            if left == 0 {
+                return Ok(());
             }
             let space = self.feed.space()?;
-            let n = pending.len().min(space.len());
+            let pending = self.inflate.pending();
+            let left = usize::try_from(left).unwrap_or(usize::MAX);
+            let n = left.min(space.len()).min(pending.len());
             space[..n].copy_from_slice(&pending[..n]);
             self.feed.wrote(n);
             self.inflate.take(n);
-            self.cuts.since += n as u64;
-            self.member_bytes += n as u64;
+            self.given += n as u64;
         }
-        // Nothing from here on can reach back to before the span.
-        if self.cuts.since >= WINDOW_BYTES as u64 {
-            self.end_window()?;
-        }
-        Ok(())
     }
 
-    /// Hands over the window of the span that started last.
-    fn end_window(&mut self) -> Result<(), Halt> {
-        if !self.is_watching {
-            return Ok(());
+    /// Hands over all that is held.
+    fn end(&mut self) -> Result<(), Halt> {
+        while self.places.is_overdue(self.end_of_known()) {
+            let before = self.given;
+            self.cut(true)?;
+            if self.given == before {
+                break;
+            }
         }
-        self.is_watching = false;
-        let is_any = match self.inflate.watched() {
-            Some(references) => references.clear_unused(&mut self.window),
-            None => !self.window.is_empty(),
-        };
-        let window: &[u8] = if is_any { &self.window } else { &[] };
-        self.feed.mark(What::Window(window.into()))
+        self.hand_over(u64::MAX)
     }
 }

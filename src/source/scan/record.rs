@@ -60,8 +60,6 @@ pub(super) struct Recorder<'o> {
     block_sum: u32,
     /// Of the member in the making: its checksum, and its length modulo 2^32.
     member: Crc,
-    /// The span that started last, until its window is known.
-    started: Option<SpanRecord>,
 }
 
 impl<'o> Recorder<'o> {
@@ -76,7 +74,6 @@ impl<'o> Recorder<'o> {
             block_len: 0,
             block_sum: 0,
             member: Crc::new(),
-            started: None,
         })
     }
 
@@ -95,8 +92,8 @@ impl<'o> Recorder<'o> {
                 What::Span {
                     archive_bit,
                     header,
-                } => self.span(*archive_bit, header)?,
-                What::Window(window) => self.window(window)?,
+                    window,
+                } => self.span(*archive_bit, header, window)?,
                 What::Member(end) => self.member(*end)?,
             }
         }
@@ -105,7 +102,6 @@ impl<'o> Recorder<'o> {
 
     pub(super) fn finish(mut self) -> Result<Recorded, RecordError> {
         self.end_span()?;
-        self.window(&[])?;
         for table in [&mut self.spans, &mut self.windows, &mut self.checksums] {
             table.flush()?;
         }
@@ -153,35 +149,26 @@ impl<'o> Recorder<'o> {
     }
 
     /// Records that a span starts here.
-    fn span(&mut self, archive_bit: u64, header: &[u8]) -> Result<(), RecordError> {
+    fn span(&mut self, archive_bit: u64, header: &[u8], window: &[u8]) -> Result<(), RecordError> {
         self.end_span()?;
-        self.window(&[])?;
-        self.started = Some(SpanRecord {
+        let frame = match window {
+            [] => &[],
+            _ => self.packer.pack(window)?,
+        };
+        // A frame is hardly longer than a window, and a header shorter.
+        let len = |bytes: &[u8]| U32::new(u32::try_from(bytes.len()).unwrap_or(0));
+        let record = SpanRecord {
             stream_start: U64::new(self.recorded.stream_len),
             archive_bit: U64::new(archive_bit),
             window_offset: U64::new(self.recorded.windows_bytes),
-            window_len: U32::new(0),
+            window_len: len(frame),
             first_block: U32::new(self.recorded.blocks),
-            // A header is shorter than a window, so both fit.
-            header_len: U32::new(u32::try_from(header.len()).unwrap_or(0)),
+            header_len: len(header),
             reserved: U32::new(0),
-        });
-        self.windows.write_all(header)?;
-        self.recorded.windows_bytes += header.len() as u64;
-        Ok(())
-    }
-
-    /// Records the window of the span that started last, if that is to come.
-    fn window(&mut self, window: &[u8]) -> Result<(), RecordError> {
-        let Some(mut record) = self.started.take() else {
-            return Ok(());
         };
-        if !window.is_empty() {
-            let frame = self.packer.pack(window)?;
-            // A frame is hardly longer than a window.
-            record.window_len = U32::new(u32::try_from(frame.len()).unwrap_or(0));
-            self.windows.write_all(frame)?;
-            self.recorded.windows_bytes += frame.len() as u64;
+        for part in [header, frame] {
+            self.windows.write_all(part)?;
+            self.recorded.windows_bytes += part.len() as u64;
         }
         self.spans.write_all(record.as_bytes())?;
         let spans = self.recorded.spans.checked_add(1);
