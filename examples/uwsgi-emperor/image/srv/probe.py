@@ -18,11 +18,6 @@ def groups():
     return sorted(set(os.getgroups()) - {os.getgid()})
 
 
-def processes():
-    """The owner of every process that is visible here."""
-    return {pid: os.stat("/proc/" + pid).st_uid for pid in os.listdir("/proc") if pid.isdigit()}
-
-
 def mounts():
     """Every mount point with its options and filesystem, the topmost last."""
     with open("/proc/self/mountinfo", encoding="utf-8") as table:
@@ -45,7 +40,6 @@ def state():
         "uwsgi": os.readlink("/proc/self/exe"),
         "uwsgi_is_of_image": os.path.samefile("/proc/self/exe", "/opt/unbit/uwsgi/uwsgi"),
         "old_root": os.listdir("/.old_root"),
-        "processes": processes(),
         "mounts": mounts(),
     }
 
@@ -58,7 +52,7 @@ def answer(environ):
         content = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         with open(path, "wb") as file:
             file.write(content)
-        return b""
+        return b"written"
     return read(path)
 
 
