@@ -160,13 +160,11 @@ impl Dir {
         Ok(renameat(&self.0, &unfinished, &self.0, name)?)
     }
 
-    /// A file right below, for nobody else, in place of what was there; on disk
-    /// when this returns.
+    /// A file right below, for nobody else, in place of what was there. It need not
+    /// outlast the machine: mounts do not either.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.write_like(name, None, Mode::RUSR | Mode::WUSR, |file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        })
+        let mode = Mode::RUSR | Mode::WUSR;
+        self.write_like(name, None, mode, |file| file.write_all(bytes))
     }
 
     /// The content of a file right below, if there is one, of at most `max` bytes.

@@ -3,7 +3,7 @@
 //!
 //! Layout: `lock`; `images/KEY/` for each image, KEY a digest of its path, with
 //! `path`, `mounts/` (archives that are mounted for views) and
-//! `containers/UID/` (`version`, and what `layers` keeps); `views/KEY`, KEY a
+//! `containers/UID/` (`version`, `view`, and what `layers` keeps); `views/KEY`, KEY a
 //! digest of the directory, a record each (JSON).
 //!
 //! Guarantees: only its owner can look into it; while a [`State`] is open, no
@@ -13,7 +13,7 @@
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +32,7 @@ const RECORD_BYTES_MAX: u64 = 64 * 1024;
 const VIEWS: &str = "views";
 const IMAGES: &str = "images";
 const CONTAINERS: &str = "containers";
+const VIEW: &str = "view";
 
 /// A directory for state, to be worked in by this process alone.
 #[derive(Debug)]
@@ -127,6 +128,23 @@ impl State {
         home.map_err(self.failed("make the directory of a container"))
     }
 
+    /// Where the view of a container is, or was last: it is in use until found not to
+    /// be, as processes may outlast a view that was detached.
+    pub(super) fn view_of(&self, home: &Dir) -> Result<Option<PathBuf>, ViewError> {
+        let read = home.read(VIEW, RECORD_BYTES_MAX);
+        let path = read.map_err(self.failed("read where the view of a container is"))?;
+        Ok(path.map(|path| OsString::from_vec(path).into()))
+    }
+
+    /// Notes where that is, or that there is none.
+    pub(super) fn note_view(&self, home: &Dir, at: Option<&Path>) -> Result<(), ViewError> {
+        let noted = match at {
+            Some(at) => home.write(VIEW, at.as_os_str().as_bytes()),
+            None => home.remove(VIEW),
+        };
+        noted.map_err(self.failed("note where the view of a container is"))
+    }
+
     /// Removes them.
     pub(super) fn remove_home(&self, image: &Path, container: u32) -> Result<(), ViewError> {
         let containers = self.image(image).and_then(|at| at.make(CONTAINERS));
@@ -201,7 +219,7 @@ mod tests {
     fn record(at: &str) -> Record {
         Record {
             at: at.into(),
-            image: std::os::unix::ffi::OsStringExt::from_vec(b"/a\xff.tgz".to_vec()),
+            image: OsString::from_vec(b"/a\xff.tgz".to_vec()),
             container: 30_001,
             writable: "paths".into(),
             mount_id: u64::MAX,

@@ -97,8 +97,8 @@ impl State {
         };
         let at = new.at.canonicalize().map_err(at_failed)?;
         let place = Dir::open(&at).map_err(at_failed)?;
-        self.make_way(new, &at)?;
         let home = self.home(&new.image.archive, new.container)?;
+        self.make_way(new, &home, &at)?;
         let mut notes = Vec::new();
         if self.is_new_version(&home, &new.image.plan)? {
             notes.push(Note::NewVersion);
@@ -112,6 +112,7 @@ impl State {
             is_of_user: false,
         })?;
         notes.extend(&composed.notes);
+        self.note_view(&home, Some(&at))?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let for_views = new.is_for_views.then_some(&new.image.mounted_at);
         self.write_record(&Record {
@@ -125,45 +126,43 @@ impl State {
         })?;
         if let Err(error) = tree::attach(composed.tree.as_fd(), place.as_fd()) {
             self.remove_record(&at)?;
+            self.note_view(&home, None)?;
             return Err(error.into());
         }
         Ok(notes)
     }
 
     /// Refuses a view where one is, and one that would write where another does.
-    fn make_way(&self, new: &NewView<'_>, at: &Path) -> Result<(), ViewError> {
-        let mut was_there = false;
-        for record in self.records()? {
-            let is_here = Path::new(&record.at) == at;
-            let is_same =
-                Path::new(&record.image) == new.image.archive && record.container == new.container;
-            if !is_here && !is_same {
-                continue;
-            }
+    fn make_way(&self, new: &NewView<'_>, home: &Dir, at: &Path) -> Result<(), ViewError> {
+        if let Some(record) = self.record(at)? {
             if is_attached(&record) {
-                return Err(match is_here {
-                    true => ViewError::Exists(at.to_owned()),
-                    false => ViewError::Occupied {
-                        container: new.container,
-                        at: record.at.into(),
-                    },
-                });
+                return Err(ViewError::Exists(at.to_owned()));
             }
-            was_there |= is_same;
             // One that went with its namespace, or with a crash.
             self.forget(&record)?;
         }
-        if was_there {
-            self.wait_for_end(&new.image.archive, new.container)?;
+        let Some(other) = self.view_of(home)? else {
+            return Ok(());
+        };
+        if let Some(record) = self.record(&other)?
+            && Path::new(&record.image) == new.image.archive
+            && record.container == new.container
+        {
+            if is_attached(&record) {
+                return Err(ViewError::Occupied {
+                    container: new.container,
+                    at: other,
+                });
+            }
+            self.forget(&record)?;
         }
-        Ok(())
+        self.wait_for_end(home, new.container)
     }
 
     /// Waits until nobody uses the layers of a container any more: two overlays
     /// with one upper layer would damage it.
-    fn wait_for_end(&self, image: &Path, container: u32) -> Result<(), ViewError> {
-        let home = self.home(image, container)?;
-        let layers = Layers::all(&home).map_err(self.failed("look for writable layers"))?;
+    fn wait_for_end(&self, home: &Dir, container: u32) -> Result<(), ViewError> {
+        let layers = Layers::all(home).map_err(self.failed("look for writable layers"))?;
         for layer in &layers {
             let mut looks = 0;
             while tree::is_in_use(layer.upper.as_fd(), layer.work.as_fd())? {
@@ -263,7 +262,7 @@ impl State {
                 self.forget(&record)?;
             }
         }
-        self.wait_for_end(image, container)?;
+        self.wait_for_end(&self.home(image, container)?, container)?;
         self.remove_home(image, container)
     }
 }
