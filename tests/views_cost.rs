@@ -52,7 +52,11 @@ impl Views {
     }
 
     fn at(&self, number: u32) -> PathBuf {
-        let dir = self.dir.path().canonicalize().expect("resolve the directory");
+        let dir = self
+            .dir
+            .path()
+            .canonicalize()
+            .expect("resolve the directory");
         dir.join(format!("view-{number}"))
     }
 }
@@ -80,7 +84,10 @@ fn the_first_walk_of_a_second_view_asks_nothing() {
         assert_eq!(first.entries, second.entries);
         assert!(second.entries > 5000);
         let (lookups, attributes) = (asked("lookup") - lookups, asked("getxattr") - attributes);
-        println!("{mode}: {} entries, {lookups} LOOKUP, {attributes} GETXATTR", second.entries);
+        println!(
+            "{mode}: {} entries, {lookups} LOOKUP, {attributes} GETXATTR",
+            second.entries
+        );
         assert_eq!(lookups, 0, "{mode}");
         assert!(attributes <= 1, "{mode}: {attributes}");
     }
@@ -104,7 +111,11 @@ fn reading_through_a_second_view_takes_no_memory() {
         let charged = [0, 1].map(|number| {
             let view = views.up(number, mode);
             let group = Group::new(1024 * MIB);
-            let read = format!("{}\ncat '{}'/file-* >/dev/null", group.joining(), view.display());
+            let read = format!(
+                "{}\ncat '{}'/file-* >/dev/null",
+                group.joining(),
+                view.display()
+            );
             run(Command::new("sh").args(["-euc", &read])).ok();
             group.charged_bytes()
         });
@@ -131,7 +142,9 @@ fn a_hundred_views_take_no_memory_of_the_daemon() {
         let own = || {
             let memory = fs::read_to_string(format!("/proc/{}/smaps_rollup", views.image.daemon()));
             let memory = memory.expect("read its memory");
-            let line = memory.lines().find_map(|line| line.strip_prefix("Anonymous:"));
+            let line = memory
+                .lines()
+                .find_map(|line| line.strip_prefix("Anonymous:"));
             let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
             kib.expect("an amount") * 1024
         };
@@ -143,7 +156,10 @@ fn a_hundred_views_take_no_memory_of_the_daemon() {
             took += began.elapsed();
         }
         let more = own().saturating_sub(before);
-        println!("{mode}: {VIEWS} views, {:?} each, {more} bytes of the daemon", took / VIEWS);
+        println!(
+            "{mode}: {VIEWS} views, {:?} each, {more} bytes of the daemon",
+            took / VIEWS
+        );
         assert!(more <= MEMORY_BYTES_MAX, "{mode}: {more} bytes");
         for number in 0..VIEWS {
             views.down(number);

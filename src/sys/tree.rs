@@ -128,8 +128,34 @@ fn said(context: &OwnedFd) -> String {
     lines
 }
 
+/// Whether a superblock of this device number may be there still, though no mount
+/// of it can be seen any more. Numbers are used again; and where the kernel cannot
+/// be asked (ustat(2) is not on every architecture), it may.
+pub fn may_be_there(device: u64) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        /// `struct ustat`, of 28 bytes, whose content is of no interest.
+        #[repr(C, align(8))]
+        struct Ustat([u8; 32]);
+        let mut answer = Ustat([0; 32]);
+        // SAFETY: the pointer is to more than what is written.
+        let code = unsafe { libc::syscall(libc::SYS_ustat, device, &raw mut answer) };
+        code == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = device;
+        true
+    }
+}
+
+/// The device number of what is open.
+pub fn device_of(tree: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(tree)?.st_dev)
+}
+
 /// Whether an upper layer belongs to an overlay that is still mounted, wherever
-/// and in whichever namespace.
+/// and in whichever namespace. If not, the kernel logs a mount that failed.
 pub fn is_in_use(upper: BorrowedFd<'_>, work: BorrowedFd<'_>) -> Result<bool, TreeError> {
     let doing = "find out whether a writable layer is in use";
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(doing))?;

@@ -64,6 +64,8 @@ pub struct Composed {
     pub tree: OwnedFd,
     /// What the container may write: `Tree` if it may write to the root itself.
     pub writable: Writable,
+    /// Device numbers of the overlays with writable layers.
+    pub devices: Vec<u64>,
     /// What is worth knowing.
     pub notes: Vec<Note>,
 }
@@ -126,16 +128,18 @@ pub fn compose(wanted: &Wanted<'_>) -> Result<Composed, ViewError> {
         layers: [top.as_ref(), Some(image)].into_iter().flatten().collect(),
         is_of_user: wanted.is_of_user,
     };
+    let mut devices = Vec::new();
     let tree = match writable {
-        Writable::Tree => below.overlay(b"", Some(&layers.of_tree()?))?,
+        Writable::Tree => below.writable(b"", &layers.of_tree()?, &mut devices)?,
         Writable::None => below.overlay(b"", None)?,
-        Writable::Paths => with_places(&below, &layers, plan)?,
+        Writable::Paths => with_places(&below, &layers, plan, &mut devices)?,
     };
     let was_changed = (writable != wanted.writable).then_some(Note::RootIsWritable);
     let notes = was_changed.into_iter().chain(no_lines.map(Note::NoLines));
     Ok(Composed {
         tree,
         writable,
+        devices,
         notes: notes.collect(),
     })
 }
@@ -147,6 +151,22 @@ struct Below<'a> {
 }
 
 impl Below<'_> {
+    /// The same with a writable layer; its device number is noted.
+    fn writable(
+        &self,
+        path: &[u8],
+        upper: &Upper,
+        devices: &mut Vec<u64>,
+    ) -> Result<OwnedFd, ViewError> {
+        let mounted = self.overlay(path, Some(upper))?;
+        let device = tree::device_of(mounted.as_fd());
+        devices.push(device.map_err(|cause| ViewError::Layer {
+            path: path.to_vec(),
+            cause,
+        })?);
+        Ok(mounted)
+    }
+
     /// An overlay above what these layers have at `path`.
     fn overlay(&self, path: &[u8], upper: Option<&Upper>) -> Result<OwnedFd, ViewError> {
         let mut found = Vec::new();
@@ -171,13 +191,18 @@ impl Below<'_> {
 }
 
 /// The whole image, which nobody may change, with what everybody may write on top.
-fn with_places(below: &Below<'_>, layers: &Layers<'_>, plan: &Plan) -> Result<OwnedFd, ViewError> {
+fn with_places(
+    below: &Below<'_>,
+    layers: &Layers<'_>,
+    plan: &Plan,
+    devices: &mut Vec<u64>,
+) -> Result<OwnedFd, ViewError> {
     let base = Dir::from(below.overlay(b"", None)?);
     let mut places = Vec::with_capacity(plan.places.len());
     for place in &plan.places {
         let mounted = if place.is_directory {
             let like = open_directory(layers.image, place)?;
-            below.overlay(&place.path, Some(&layers.of_place(place, &like)?))?
+            below.writable(&place.path, &layers.of_place(place, &like)?, devices)?
         } else {
             check_file(layers.image, place)?;
             let copy = tree::clone(layers.copy_of(place)?.as_fd())?;

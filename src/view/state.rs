@@ -13,12 +13,13 @@
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::geteuid;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::ViewError;
@@ -59,6 +60,15 @@ pub struct Record {
     pub image_mount: Option<OsString>,
     /// When it was made, in seconds since 1970.
     pub made: u64,
+}
+
+/// The last view of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LastView {
+    /// Where it was attached.
+    pub(super) at: OsString,
+    /// Device numbers of what had its writable layers, if that is known.
+    pub(super) devices: Option<Vec<u64>>,
 }
 
 impl State {
@@ -128,21 +138,18 @@ impl State {
         home.map_err(self.failed("make the directory of a container"))
     }
 
-    /// Where the view of a container is, or was last: it is in use until found not to
-    /// be, as processes may outlast a view that was detached.
-    pub(super) fn view_of(&self, home: &Dir) -> Result<Option<PathBuf>, ViewError> {
+    /// The last view of a container. Its layers are in use until found not to be, as
+    /// processes may outlast a view that was detached.
+    pub(super) fn last_view(&self, home: &Dir) -> Result<Option<LastView>, ViewError> {
         let read = home.read(VIEW, RECORD_BYTES_MAX);
-        let path = read.map_err(self.failed("read where the view of a container is"))?;
-        Ok(path.map(|path| OsString::from_vec(path).into()))
+        let bytes = read.map_err(self.failed("read which view a container has"))?;
+        Ok(bytes.map(|bytes| understood(&bytes).unwrap_or_default()))
     }
 
-    /// Notes where that is, or that there is none.
-    pub(super) fn note_view(&self, home: &Dir, at: Option<&Path>) -> Result<(), ViewError> {
-        let noted = match at {
-            Some(at) => home.write(VIEW, at.as_os_str().as_bytes()),
-            None => home.remove(VIEW),
-        };
-        noted.map_err(self.failed("note where the view of a container is"))
+    /// Notes that view.
+    pub(super) fn note_view(&self, home: &Dir, view: &LastView) -> Result<(), ViewError> {
+        let write = || home.write(VIEW, &serde_json::to_vec(view)?);
+        write().map_err(self.failed("note which view a container has"))
     }
 
     /// Removes them.
@@ -198,7 +205,17 @@ fn read(views: &Dir, name: &str) -> io::Result<Option<Record>> {
     let Some(bytes) = views.read(name, RECORD_BYTES_MAX)? else {
         return Ok(None);
     };
-    Ok(Some(serde_json::from_slice(&bytes)?))
+    Ok(understood(&bytes))
+}
+
+/// What is in a file of ours. They do not outlast a crash of the machine for sure,
+/// and nor do the mounts that they tell of: one that is cut short says nothing.
+fn understood<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let parsed = serde_json::from_slice(bytes);
+    if let Err(error) = &parsed {
+        tracing::warn!(%error, "a record of a view was cut short and is left out");
+    }
+    parsed.ok()
 }
 
 fn lock(state: &Path) -> io::Result<File> {
@@ -219,7 +236,7 @@ mod tests {
     fn record(at: &str) -> Record {
         Record {
             at: at.into(),
-            image: OsString::from_vec(b"/a\xff.tgz".to_vec()),
+            image: std::os::unix::ffi::OsStringExt::from_vec(b"/a\xff.tgz".to_vec()),
             container: 30_001,
             writable: "paths".into(),
             mount_id: u64::MAX,
@@ -242,6 +259,14 @@ mod tests {
         );
         state.remove_record(Path::new("/v/2")).unwrap();
         state.remove_record(Path::new("/v/2")).unwrap();
+        // A machine that lost its power may leave that.
+        state.write_record(&record("/v/3")).unwrap();
+        state
+            .dir
+            .sub(b"views")
+            .unwrap()
+            .write(&key_of(Path::new("/v/3")), b"")
+            .unwrap();
         assert_eq!(state.records().unwrap(), [record("/v/1")]);
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::compose::{self, Note, Wanted, Writable};
 use super::dir::Dir;
 use super::layers::Layers;
+use super::state::LastView;
 use super::{Plan, Record, State, ViewError};
 use crate::sys::mount::{self, MountError};
 use crate::sys::mountinfo;
@@ -112,7 +113,13 @@ impl State {
             is_of_user: false,
         })?;
         notes.extend(&composed.notes);
-        self.note_view(&home, Some(&at))?;
+        self.note_view(
+            &home,
+            &LastView {
+                at: at.clone().into(),
+                devices: Some(composed.devices.clone()),
+            },
+        )?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let for_views = new.is_for_views.then_some(&new.image.mounted_at);
         self.write_record(&Record {
@@ -126,7 +133,6 @@ impl State {
         })?;
         if let Err(error) = tree::attach(composed.tree.as_fd(), place.as_fd()) {
             self.remove_record(&at)?;
-            self.note_view(&home, None)?;
             return Err(error.into());
         }
         Ok(notes)
@@ -141,27 +147,32 @@ impl State {
             // One that went with its namespace, or with a crash.
             self.forget(&record)?;
         }
-        let Some(other) = self.view_of(home)? else {
+        let Some(last) = self.last_view(home)? else {
             return Ok(());
         };
-        if let Some(record) = self.record(&other)?
+        if let Some(record) = self.record(Path::new(&last.at))?
             && Path::new(&record.image) == new.image.archive
             && record.container == new.container
         {
             if is_attached(&record) {
                 return Err(ViewError::Occupied {
                     container: new.container,
-                    at: other,
+                    at: last.at.into(),
                 });
             }
             self.forget(&record)?;
         }
-        self.wait_for_end(home, new.container)
+        self.wait_for_end(home, &last, new.container)
     }
 
     /// Waits until nobody uses the layers of a container any more: two overlays
     /// with one upper layer would damage it.
-    fn wait_for_end(&self, home: &Dir, container: u32) -> Result<(), ViewError> {
+    fn wait_for_end(&self, home: &Dir, last: &LastView, container: u32) -> Result<(), ViewError> {
+        if let Some(devices) = &last.devices
+            && !devices.iter().any(|device| tree::may_be_there(*device))
+        {
+            return Ok(());
+        }
         let layers = Layers::all(home).map_err(self.failed("look for writable layers"))?;
         for layer in &layers {
             let mut looks = 0;
@@ -262,7 +273,10 @@ impl State {
                 self.forget(&record)?;
             }
         }
-        self.wait_for_end(&self.home(image, container)?, container)?;
+        let home = self.home(image, container)?;
+        if let Some(last) = self.last_view(&home)? {
+            self.wait_for_end(&home, &last, container)?;
+        }
         self.remove_home(image, container)
     }
 }

@@ -185,7 +185,9 @@ impl Group {
             Version::Two => "memory.current",
         };
         let text = self.read(file);
-        text.trim().parse().unwrap_or_else(|e| panic!("{file}: {e}: {text}"))
+        text.trim()
+            .parse()
+            .unwrap_or_else(|e| panic!("{file}: {e}: {text}"))
     }
 
     /// How often the limit was met (the kernel then gives back page cache).
