@@ -64,7 +64,7 @@ impl Views {
 impl Drop for Views {
     fn drop(&mut self) {
         for number in 0..=200 {
-            common::attempt(unmount(&self.at(number), UnmountFlags::DETACH));
+            common::attempt(unmount(self.at(number), UnmountFlags::DETACH));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use rustix::fs::{Gid, Mode, OFlags, Uid, chownat, openat, symlinkat};
@@ -169,12 +169,12 @@ fn devices(at: &OwnedFd, outside: &Outside) -> Result<(), ContainerError> {
 }
 
 /// Attaches what was taken from the host.
-fn bind(root: &Dir, bound: &OwnedFd, to: &PathBuf) -> Result<(), ContainerError> {
+fn bind(root: &Dir, bound: &OwnedFd, to: &Path) -> Result<(), ContainerError> {
     let is_directory = rustix::fs::fstat(bound)
         .map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
         .unwrap_or(false);
     let at = root.within(to).map_err(|cause| ContainerError::BindTo {
-        to: to.clone(),
+        to: to.to_owned(),
         cause,
         wanted: if is_directory { "directory" } else { "file" },
     })?;

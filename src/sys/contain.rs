@@ -83,7 +83,7 @@ impl Child {
             let Event {
                 signal,
                 is_of_terminal,
-            } = signals.next()?;
+            } = signals.wait()?;
             if signal == libc::SIGCHLD {
                 if let Some(status) = self.reap()? {
                     return Ok(status);

@@ -47,7 +47,8 @@ pub fn of_this_process() -> io::Result<()> {
 pub(super) fn unshare_user() -> io::Result<()> {
     super::daemon::refuse_threads()?;
     // SAFETY: this is the only thread, and no descriptor goes away.
-    Ok(unsafe { unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)? })
+    let done = unsafe { unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNS) };
+    done.map_err(io::Error::from)
 }
 
 /// An empty filesystem in memory, in a mount namespace that only this thread

@@ -90,7 +90,7 @@ impl Signals {
     }
 
     /// Waits for the next one.
-    pub fn next(&mut self) -> io::Result<Event> {
+    pub fn wait(&mut self) -> io::Result<Event> {
         let mut event = [0; size_of::<libc::signalfd_siginfo>()];
         self.events.read_exact(&mut event)?;
         // SAFETY: the bytes are such a struct, and may be unaligned.
@@ -112,7 +112,7 @@ impl Signals {
             .stack_size(128 * 1024)
             .spawn(move || {
                 while wait(&signals.events, &end).unwrap_or(false) {
-                    match signals.next() {
+                    match signals.wait() {
                         Ok(event) => on_signal(event.signal),
                         Err(_) => return,
                     }
