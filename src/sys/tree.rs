@@ -280,9 +280,28 @@ pub fn attach(tree: BorrowedFd<'_>, at: BorrowedFd<'_>) -> Result<(), TreeError>
 
 /// One tree of `base` and others, each at a place that is open within `base`.
 pub fn assemble(base: OwnedFd, others: &[(OwnedFd, OwnedFd)]) -> Result<OwnedFd, TreeError> {
-    if others.is_empty() {
-        return Ok(base);
+    for (number, (tree, at)) in others.iter().enumerate() {
+        match attach(tree.as_fd(), at.as_fd()) {
+            Ok(()) => {}
+            // Before Linux 6.15 nothing can be attached to what is not attached.
+            Err(error) if number == 0 && is_invalid(&error) => {
+                return assemble_in_namespace(&base, others);
+            }
+            Err(error) => return Err(error),
+        }
     }
+    Ok(base)
+}
+
+fn is_invalid(error: &TreeError) -> bool {
+    Errno::from_io_error(&error.cause) == Some(Errno::INVAL)
+}
+
+/// The same by way of a namespace, in which all is attached for a moment.
+fn assemble_in_namespace(
+    base: &OwnedFd,
+    others: &[(OwnedFd, OwnedFd)],
+) -> Result<OwnedFd, TreeError> {
     let doing = "put mounts together";
     let done = namespace::of_a_thread(|directory| {
         let place = rustix::fs::open(
@@ -296,7 +315,7 @@ pub fn assemble(base: OwnedFd, others: &[(OwnedFd, OwnedFd)]) -> Result<OwnedFd,
             attach(tree.as_fd(), at.as_fd())?;
         }
         let whole = CLONE.union(OpenTreeFlags::AT_RECURSIVE);
-        open_tree(&base, "", whole).map_err(failed(doing))
+        open_tree(base, "", whole).map_err(failed(doing))
     });
     done.map_err(|cause| TreeError {
         doing,
@@ -336,4 +355,88 @@ fn id(at: BorrowedFd<'_>, path: &Path, flags: AtFlags) -> io::Result<u64> {
 pub fn detach(target: &Path) -> io::Result<()> {
     let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
     Ok(unmount(target, flags)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rustix::fs::{Mode, OFlags, openat};
+
+    use super::*;
+
+    fn place(root: BorrowedFd<'_>, path: &str) -> OwnedFd {
+        openat(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
+    }
+
+    /// A filesystem with a directory, and another one that goes there.
+    fn parts() -> (OwnedFd, Vec<(OwnedFd, OwnedFd)>) {
+        let base = filesystem("tmpfs", &[], false).unwrap();
+        rustix::fs::mkdirat(&base, "at", Mode::RWXU).unwrap();
+        let other = filesystem("tmpfs", &[], false).unwrap();
+        rustix::fs::mkdirat(&other, "found", Mode::RWXU).unwrap();
+        let at = place(base.as_fd(), "at");
+        (base, vec![(other, at)])
+    }
+
+    /// The one way is that of old kernels, and the other that of new ones.
+    #[test]
+    fn both_ways_give_one_tree_that_is_seen_nowhere() {
+        let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let (base, others) = parts();
+        let whole = assemble_in_namespace(&base, &others).unwrap();
+        place(whole.as_fd(), "at/found");
+        let (base, others) = parts();
+        let whole = assemble(base, &others).unwrap();
+        place(whole.as_fd(), "at/found");
+        assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+        let id = id_of(whole.as_fd()).unwrap();
+        let seen = namespace::of_a_thread(|directory| {
+            let at = place(CWD, directory.to_str().unwrap());
+            attach(whole.as_fd(), at.as_fd()).unwrap();
+            (
+                id_at(directory).unwrap(),
+                directory.join("at/found").is_dir(),
+            )
+        });
+        assert_eq!(seen.unwrap(), (id, true));
+    }
+
+    #[test]
+    fn a_layer_that_is_in_use_is_told_from_one_that_is_not() {
+        let disk = filesystem("tmpfs", &[], false).unwrap();
+        let made = |name: &str| {
+            rustix::fs::mkdirat(&disk, name, Mode::RWXU).unwrap();
+            place(disk.as_fd(), name)
+        };
+        // Old kernels take no layers of what is not attached.
+        let answers = namespace::of_a_thread(|directory| {
+            attach(
+                disk.as_fd(),
+                place(CWD, directory.to_str().unwrap()).as_fd(),
+            )
+            .unwrap();
+            let (lower, upper, work) = (made("lower"), made("upper"), made("work"));
+            let in_use = || is_in_use(upper.as_fd(), work.as_fd()).unwrap();
+            let before = in_use();
+            let overlay = overlay(&Overlay {
+                lower: vec![lower.as_fd()],
+                upper: Some((upper.as_fd(), work.as_fd())),
+                source: "test",
+                is_of_user: false,
+            });
+            let overlay = overlay.unwrap();
+            let device = device_of(overlay.as_fd()).unwrap();
+            (before, in_use(), may_be_there(device))
+        });
+        assert_eq!(answers.unwrap(), (false, true, true));
+    }
+
+    #[test]
+    fn what_the_kernel_says_is_told() {
+        let error = filesystem("tmpfs", &[("no-such-option", "1")], false).unwrap_err();
+        assert!(error.to_string().contains("no-such-option"), "{error}");
+        let error = filesystem("no-such-filesystem", &[], false).unwrap_err();
+        assert_eq!(Errno::from_io_error(&error.cause), Some(Errno::NODEV));
+    }
 }

@@ -261,7 +261,7 @@ fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 
 /// Gives `to` the owner, the mode, the times and the attributes of `from` that are
 /// everybody's matter.
-fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+pub(super) fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     let stat = fstat(from)?;
     let owner = rustix::fs::Uid::from_raw(stat.st_uid);
     let group = rustix::fs::Gid::from_raw(stat.st_gid);
@@ -281,11 +281,13 @@ fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 fn copy_xattrs(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-    let mut names = vec![0; XATTR_BYTES_MAX];
-    let len = match flistxattr(from, &mut names[..]) {
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+    let mut nothing: [u8; 0] = [];
+    match flistxattr(from, &mut nothing) {
+        Ok(0) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
         listed => listed?,
     };
+    let mut names = vec![0; XATTR_BYTES_MAX];
+    let len = flistxattr(from, &mut names[..])?;
     let mut value = vec![0; XATTR_BYTES_MAX];
     for name in names[..len].split_inclusive(|byte| *byte == 0) {
         let Ok(name) = CStr::from_bytes_with_nul(name) else {
@@ -300,14 +302,35 @@ fn copy_xattrs(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// A name for a directory or file of ours that stands for any bytes.
-pub(super) fn key(bytes: &[u8]) -> String {
+/// The longest name that is made of what it stands for.
+const NAME_BYTES_MAX: usize = 200;
+
+/// A name for a directory or file of ours that stands for a path: the path itself,
+/// with all but letters, digits, `-` and `_` as `%` and two hexadecimal digits, or
+/// `%%` and a digest if that is too long.
+pub(super) fn key(path: &[u8]) -> String {
+    use std::fmt::Write;
+
     use sha2::{Digest, Sha256};
-    let digest = Sha256::digest(bytes);
-    digest.iter().take(16).map(|b| format!("{b:02x}")).collect()
+    let mut name = String::new();
+    for byte in path {
+        // Nothing fails that is written to a string.
+        let _written = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => {
+                name.write_char(char::from(*byte))
+            }
+            _ => write!(name, "%{byte:02x}"),
+        };
+    }
+    if name.len() <= NAME_BYTES_MAX && !name.is_empty() {
+        return name;
+    }
+    let digest = Sha256::digest(path);
+    let digest = digest.iter().map(|byte| format!("{byte:02x}"));
+    digest.fold("%%".to_owned(), |name, byte| name + &byte)
 }
 
-/// The same for a path.
+/// The same for a path of the host.
 pub(super) fn key_of(path: &Path) -> String {
     key(path.as_os_str().as_bytes())
 }
@@ -360,6 +383,16 @@ mod tests {
         assert_eq!(here.read("file", 3).unwrap().unwrap(), b"two");
         assert!(here.read("file", 2).is_err());
         assert_eq!(here.read("none", 2).unwrap(), None);
+    }
+
+    #[test]
+    fn names_stand_for_one_path_each() {
+        assert_eq!(key(b"var/tmp"), "var%2ftmp");
+        assert_eq!(key(b"..%\xff"), "%2e%2e%25%ff");
+        let long = vec![b'x'; 300];
+        assert!(key(&long).starts_with("%%") && key(&long).len() < 255);
+        assert_ne!(key(&long), key(&long[1..]));
+        assert_ne!(key(b""), key(b"%"));
     }
 
     /// A container makes directories in directories by relative paths, without an

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{Mode, Stat};
 
 use super::ViewError;
-use super::dir::{Dir, key};
+use super::dir::{Dir, copy_attributes, key};
 use super::plan::Place;
 use super::users;
 
@@ -36,7 +36,7 @@ pub(super) struct Upper {
 const TREE: &str = "tree";
 const PLACES: &str = "places";
 const TOP: &str = "top";
-const PATH: &str = "path";
+const EMPTY: &str = "empty";
 
 impl Layers<'_> {
     /// The writable layer above the whole image.
@@ -67,26 +67,25 @@ impl Layers<'_> {
     }
 
     fn at(&self, place: &Place) -> io::Result<Dir> {
-        let at = self.home.make(PLACES)?.make(&key(&place.path))?;
-        // For whoever looks: the name is a digest.
-        if at.kind(PATH.as_bytes())?.is_none() {
-            at.write(PATH, &place.path)?;
-        }
-        Ok(at)
+        self.home.make(PLACES)?.make(&key(&place.path))
     }
 
     /// The layer right above the image, with the lines of user `uid` if one is
     /// given, and why those are not there if they are not.
     pub(super) fn top(&self, uid: Option<u32>) -> Result<(Dir, Option<&'static str>), ViewError> {
-        let made = self.home.remove(TOP).and_then(|()| {
-            let top = self.home.make_like(TOP, self.image)?;
-            let why = match uid {
-                Some(uid) => users::write(self.image, &top, uid)?,
-                None => None,
+        let made = || {
+            let Some(uid) = uid else {
+                let empty = self.home.make(EMPTY)?;
+                // What is seen of it is that, which another version has others of.
+                copy_attributes(self.image.as_fd(), empty.as_fd())?;
+                return Ok((empty, None));
             };
+            self.home.remove(TOP)?;
+            let top = self.home.make_like(TOP, self.image)?;
+            let why = users::write(self.image, &top, uid)?;
             Ok((top, why))
-        });
-        made.map_err(|cause| failed(b"etc", cause))
+        };
+        made().map_err(|cause| failed(b"etc", cause))
     }
 
     /// All writable layers that there are.
