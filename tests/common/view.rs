@@ -162,7 +162,11 @@ impl Views {
     /// mounted or served any more, or soon so.
     #[track_caller]
     pub(crate) fn assert_nothing_left(&self) {
-        assert_eq!(self.mounts(), [PathBuf::new(); 0], "still mounted");
+        assert!(
+            self.mounts().is_empty(),
+            "still mounted: {:?}",
+            self.mounts()
+        );
         assert!(self.list().is_empty(), "still listed: {:?}", self.list());
         assert!(
             eventually(END_LIMIT, || self.daemons().is_empty()),
