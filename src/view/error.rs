@@ -124,6 +124,13 @@ pub enum ViewError {
         /// Who is to own it.
         owner: u32,
     },
+    /// The directory for state has another purpose.
+    #[error(
+        "{} holds something else and others may look into it: name another directory with \
+         --state, or chmod 700 it if it is meant",
+        .0.display()
+    )]
+    NotState(PathBuf),
     /// The kernel refused.
     #[error("{}", Refused(.0))]
     Tree(#[from] TreeError),

@@ -28,8 +28,10 @@ use super::dir::{Dir, key_of};
 /// Others may not even look.
 const PRIVATE: u32 = 0o700;
 const OTHERS_MAY_WRITE: u32 = 0o022;
+const OTHERS: u32 = 0o077;
 /// A record is a few paths.
 const RECORD_BYTES_MAX: u64 = 64 * 1024;
+const LOCK: &str = "lock";
 const VIEWS: &str = "views";
 const IMAGES: &str = "images";
 const CONTAINERS: &str = "containers";
@@ -91,6 +93,11 @@ impl State {
         let owner = geteuid().as_raw();
         if stat.st_uid != owner || stat.st_mode & OTHERS_MAY_WRITE != 0 {
             return Err(ViewError::OpenState { state: path, owner });
+        }
+        if stat.st_mode & OTHERS != 0
+            && holds_something_else(&dir).map_err(failed("read the directory"))?
+        {
+            return Err(ViewError::NotState(path));
         }
         // It may have been made by hand.
         rustix::fs::fchmod(&dir, rustix::fs::Mode::from_raw_mode(PRIVATE))
@@ -218,10 +225,15 @@ fn understood<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     parsed.ok()
 }
 
+/// Whether a directory was not made for state: it must not be closed to others.
+fn holds_something_else(dir: &Dir) -> io::Result<bool> {
+    Ok(dir.kind(LOCK.as_bytes())?.is_none() && !dir.names()?.is_empty())
+}
+
 fn lock(state: &Path) -> io::Result<File> {
     let mut options = File::options();
     let lock = options.create(true).truncate(false).write(true);
-    let lock = lock.open(state.join("lock"))?;
+    let lock = lock.open(state.join(LOCK))?;
     flock(&lock, FlockOperation::LockExclusive)?;
     Ok(lock)
 }

@@ -21,6 +21,10 @@ use crate::sys::tree;
 const END_LOOKS: u32 = 100;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// The file that notes which version of an image a container had last: a digest.
+const VERSION: &str = "version";
+const VERSION_BYTES_MAX: u64 = 32;
+
 /// A mounted image.
 #[derive(Debug)]
 pub struct Image {
@@ -35,20 +39,30 @@ pub struct Image {
 impl Image {
     /// The image that is mounted at `path`.
     pub fn mounted(path: &Path) -> Result<Image, ViewError> {
+        let (at, archive) = Self::find(path)?;
+        let root = Dir::open(&at).map_err(ViewError::Ask)?;
+        let plan = Plan::ask(root.as_fd())?;
+        Ok(Image {
+            archive,
+            mounted_at: at,
+            root,
+            plan,
+        })
+    }
+
+    /// The archive that is mounted at `path`, whether it is still served or not.
+    pub fn archive_at(path: &Path) -> Result<PathBuf, ViewError> {
+        Self::find(path).map(|(_, archive)| archive)
+    }
+
+    fn find(path: &Path) -> Result<(PathBuf, PathBuf), ViewError> {
         let not_an_image = |_| ViewError::NotAnImage(path.to_owned());
         let at = mountinfo::resolve(path).map_err(not_an_image)?;
         let entry = mountinfo::find(&at).map_err(not_an_image)?;
         let entry = entry
             .filter(|entry| mountinfo::is_distrofs(&entry.fs_type))
             .ok_or_else(|| ViewError::NotAnImage(path.to_owned()))?;
-        let root = Dir::open(&at).map_err(ViewError::Ask)?;
-        let plan = Plan::ask(root.as_fd())?;
-        Ok(Image {
-            archive: entry.source.into(),
-            mounted_at: at,
-            root,
-            plan,
-        })
+        Ok((at, entry.source.into()))
     }
 
     /// Its root.
@@ -96,12 +110,14 @@ impl State {
             at: new.at.to_owned(),
             cause,
         };
-        let at = new.at.canonicalize().map_err(at_failed)?;
+        let at = place_of(new.at)?;
         let place = Dir::open(&at).map_err(at_failed)?;
         let home = self.home(&new.image.archive, new.container)?;
         self.make_way(new, &home, &at)?;
         let mut notes = Vec::new();
-        if self.is_new_version(&home, &new.image.plan)? {
+        let version = self.version_of(&home)?;
+        let is_other = version.as_deref() != Some(&new.image.plan.version[..]);
+        if version.is_some() && is_other {
             notes.push(Note::NewVersion);
         }
         let composed = compose::compose(&Wanted {
@@ -135,34 +151,48 @@ impl State {
             self.remove_record(&at)?;
             return Err(error.into());
         }
+        // Only now: what fails is tried again, and the change is told then.
+        if is_other && let Err(error) = home.write(VERSION, &new.image.plan.version) {
+            tracing::warn!(%error, "cannot note which version of the image a container has");
+        }
         Ok(notes)
     }
 
     /// Refuses a view where one is, and one that would write where another does.
     fn make_way(&self, new: &NewView<'_>, home: &Dir, at: &Path) -> Result<(), ViewError> {
+        let mut gone = Vec::new();
         if let Some(record) = self.record(at)? {
             if is_attached(&record) {
                 return Err(ViewError::Exists(at.to_owned()));
             }
-            // One that went with its namespace, or with a crash.
-            self.forget(&record)?;
+            refuse_if_there(&record)?;
+            // It went with its namespace, or with a crash.
+            gone.push(record);
         }
-        let Some(last) = self.last_view(home)? else {
-            return Ok(());
-        };
-        if let Some(record) = self.record(Path::new(&last.at))?
-            && Path::new(&record.image) == new.image.archive
-            && record.container == new.container
-        {
-            if is_attached(&record) {
-                return Err(ViewError::Occupied {
-                    container: new.container,
-                    at: last.at.into(),
-                });
+        // One that is remembered elsewhere.
+        if is_view(at)? {
+            return Err(ViewError::Exists(at.to_owned()));
+        }
+        if let Some(last) = self.last_view(home)? {
+            let record = self.record(Path::new(&last.at))?;
+            let same = record.filter(|record| is_of(record, &new.image.archive, new.container));
+            if let Some(record) = same {
+                refuse_if_there(&record)?;
+                gone.push(record);
             }
-            self.forget(&record)?;
+            // Also of one that was taken down: its processes may go on.
+            self.wait_for_end(home, &last, new.container)?;
         }
-        self.wait_for_end(home, &last, new.container)
+        for record in gone {
+            self.remove_record(Path::new(&record.at))?;
+            // The new view may be above the very mount that the one before was.
+            if let Some(mounted) = record.image_mount
+                && Path::new(&mounted) != new.image.mounted_at
+            {
+                self.release(Path::new(&mounted))?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until nobody uses the layers of a container any more: two overlays
@@ -187,18 +217,10 @@ impl State {
         Ok(())
     }
 
-    /// Notes which version of an image a container has; whether it had another one.
-    fn is_new_version(&self, home: &Dir, plan: &Plan) -> Result<bool, ViewError> {
-        const NAME: &str = "version";
-        let note = || {
-            let before = home.read(NAME, plan.version.len() as u64)?;
-            if before.as_deref() == Some(&plan.version[..]) {
-                return Ok(false);
-            }
-            home.write(NAME, &plan.version)?;
-            Ok(before.is_some())
-        };
-        note().map_err(self.failed("note the version of an image"))
+    /// Which version of an image a container had last.
+    fn version_of(&self, home: &Dir) -> Result<Option<Vec<u8>>, ViewError> {
+        home.read(VERSION, VERSION_BYTES_MAX)
+            .map_err(self.failed("read which version of an image a container had"))
     }
 
     /// Takes the view at `path` down. What was written to it stays. Whether it was
@@ -208,7 +230,7 @@ impl State {
             at: path.to_owned(),
             cause,
         };
-        let at = mountinfo::resolve(path).map_err(at_failed)?;
+        let at = place_of(path)?;
         let Some(record) = self.record(&at)? else {
             return match mountinfo::find(&at).map_err(at_failed)? {
                 Some(_) => Err(ViewError::NotAView(at)),
@@ -264,21 +286,67 @@ impl State {
 
     /// Removes what a container wrote to an image.
     pub fn reset(&self, image: &Path, container: u32) -> Result<(), ViewError> {
-        for record in self.records()? {
-            if Path::new(&record.image) == image && record.container == container {
-                if is_attached(&record) {
-                    let at = record.at.into();
-                    return Err(ViewError::Occupied { container, at });
-                }
-                self.forget(&record)?;
-            }
-        }
+        let mut records = self.records()?;
+        records.retain(|record| is_of(record, image, container));
+        records.iter().try_for_each(refuse_if_there)?;
         let home = self.home(image, container)?;
         if let Some(last) = self.last_view(&home)? {
             self.wait_for_end(&home, &last, container)?;
         }
+        for record in &records {
+            self.forget(record)?;
+        }
         self.remove_home(image, container)
     }
+}
+
+/// The directory that `path` names. If a view is there, its image is not asked for
+/// anything: nobody may be there to answer.
+fn place_of(path: &Path) -> Result<PathBuf, ViewError> {
+    let failed = |cause| ViewError::At {
+        at: path.to_owned(),
+        cause,
+    };
+    let at = mountinfo::resolve(path).map_err(failed)?;
+    match fs::read_link(&at) {
+        Ok(_) => path.canonicalize().map_err(failed),
+        Err(_) => Ok(at),
+    }
+}
+
+/// Whether a view is of this container, and of this image.
+fn is_of(record: &Record, image: &Path, container: u32) -> bool {
+    Path::new(&record.image) == image && record.container == container
+}
+
+/// Refuses to go on with what a view that is there, seen or not, writes to.
+fn refuse_if_there(record: &Record) -> Result<(), ViewError> {
+    let at = || PathBuf::from(&record.at);
+    if is_attached(record) {
+        let container = record.container;
+        return Err(ViewError::Occupied {
+            container,
+            at: at(),
+        });
+    }
+    let is_covered = is_covered(record).map_err(|cause| ViewError::At { at: at(), cause })?;
+    match is_covered {
+        true => Err(ViewError::Covered(at())),
+        false => Ok(()),
+    }
+}
+
+/// Whether what is on top at a place is a view, remembered in whichever state.
+fn is_view(at: &Path) -> Result<bool, ViewError> {
+    let found = mountinfo::find(at).map_err(|cause| ViewError::At {
+        at: at.to_owned(),
+        cause,
+    })?;
+    Ok(found.as_ref().is_some_and(is_ours))
+}
+
+fn is_ours(entry: &mountinfo::MountEntry) -> bool {
+    entry.source == compose::SOURCE && entry.fs_type == "overlay"
 }
 
 /// Whether the mount of a view is at its place, on top.
@@ -290,8 +358,8 @@ fn is_attached(record: &Record) -> bool {
 /// numbers where those are unique, and a path may have been mounted on anew.
 fn is_covered(record: &Record) -> io::Result<bool> {
     let at = Path::new(&record.at);
-    let ours = |entry: &mountinfo::MountEntry| {
-        entry.target == at && entry.source == compose::SOURCE && entry.fs_type == "overlay"
-    };
-    Ok(mountinfo::all()?.iter().any(ours))
+    let entries = mountinfo::all()?;
+    Ok(entries
+        .iter()
+        .any(|entry| entry.target == at && is_ours(entry)))
 }

@@ -71,10 +71,10 @@ fn down(job: &ViewDown) -> Result<(), Failure> {
 fn reset(job: &ViewReset) -> Result<(), Failure> {
     let state = State::open(&job.state.state)?;
     let archive = match Found::new(&job.image) {
-        Ok(Found::Mounted(path)) => Image::mounted(&path)?.archive,
+        Ok(Found::Mounted(path)) => Image::archive_at(&path)?,
         Ok(Found::Archive(path)) => path,
         // What was written to an image that is gone can be removed, too.
-        Err(_) => std::path::absolute(&job.image)?,
+        Err(_) => mountinfo::resolve(&job.image).or_else(|_| std::path::absolute(&job.image))?,
     };
     Ok(state.reset(&archive, job.container)?)
 }
