@@ -13,7 +13,9 @@ mod mount;
 mod opening;
 mod progress;
 mod report;
+mod run;
 mod served;
+mod serving;
 mod settle;
 mod stats;
 mod table;
@@ -39,6 +41,7 @@ pub fn run() -> ExitCode {
     let done = match args.command {
         Command::Index(job) => index::run(&job),
         Command::Mount(job) => return mount::run(job),
+        Command::Run(job) => return run::run(job),
         Command::Umount(job) => umount::run(&job),
         Command::Ls(job) => ls::run(&job),
         Command::Cat(job) => cat::run(&job),

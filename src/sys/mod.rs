@@ -5,6 +5,7 @@
 //! wrong thread, a mount that is not ours) is turned into values.
 
 pub mod alloc;
+pub mod contain;
 pub mod daemon;
 mod fault;
 pub mod file;
@@ -16,6 +17,7 @@ mod mount_error;
 pub mod mountinfo;
 pub mod namespace;
 pub mod nonblock;
+pub mod pass;
 pub mod probe;
 pub mod process;
 pub mod sched;

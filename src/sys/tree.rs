@@ -128,8 +128,34 @@ fn said(context: &OwnedFd) -> String {
     lines
 }
 
+/// Whether a superblock of this device number may be there still, though no mount
+/// of it can be seen any more. Numbers are used again; and where the kernel cannot
+/// be asked (ustat(2) is not on every architecture), it may.
+pub fn may_be_there(device: u64) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        /// `struct ustat`, of 28 bytes, whose content is of no interest.
+        #[repr(C, align(8))]
+        struct Ustat([u8; 32]);
+        let mut answer = Ustat([0; 32]);
+        // SAFETY: the pointer is to more than what is written.
+        let code = unsafe { libc::syscall(libc::SYS_ustat, device, &raw mut answer) };
+        code == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = device;
+        true
+    }
+}
+
+/// The device number of what is open.
+pub fn device_of(tree: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(tree)?.st_dev)
+}
+
 /// Whether an upper layer belongs to an overlay that is still mounted, wherever
-/// and in whichever namespace.
+/// and in whichever namespace. If not, the kernel logs a mount that failed.
 pub fn is_in_use(upper: BorrowedFd<'_>, work: BorrowedFd<'_>) -> Result<bool, TreeError> {
     let doing = "find out whether a writable layer is in use";
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(doing))?;
@@ -152,9 +178,54 @@ pub fn is_in_use(upper: BorrowedFd<'_>, work: BorrowedFd<'_>) -> Result<bool, Tr
     }
 }
 
+/// A filesystem that the kernel fills, to be attached: nosuid, and nodev unless it
+/// `has_devices`.
+pub fn filesystem(
+    kind: &str,
+    options: &[(&str, &str)],
+    has_devices: bool,
+) -> Result<OwnedFd, TreeError> {
+    let doing = "mount a filesystem in a container";
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(doing))?;
+    let configured = options
+        .iter()
+        .try_for_each(|(key, value)| match *value {
+            "" => fsconfig_set_flag(&context, *key),
+            value => fsconfig_set_string(&context, *key, value),
+        })
+        .and_then(|()| fsconfig_create(&context));
+    configured.map_err(|cause| TreeError {
+        doing,
+        cause: cause.into(),
+        said: format!(" ({kind})") + &said(&context),
+    })?;
+    let mut flags = MountAttrFlags::MOUNT_ATTR_NOSUID;
+    flags.set(MountAttrFlags::MOUNT_ATTR_NODEV, !has_devices);
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(failed(doing))
+}
+
 /// Another mount of what is open, a directory or a file, to be attached.
 pub fn clone(what: BorrowedFd<'_>) -> Result<OwnedFd, TreeError> {
     open_tree(what, "", CLONE).map_err(failed("clone a mount"))
+}
+
+/// The same of what is at `path`, with all that is mounted below.
+pub fn clone_all(path: &Path) -> Result<OwnedFd, TreeError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    open_tree(CWD, path, flags).map_err(failed("clone mounts"))
+}
+
+/// Makes the root of an attached tree the root of this process, and all of before
+/// unreachable.
+pub fn enter(root: BorrowedFd<'_>) -> Result<(), TreeError> {
+    let failed = failed("enter a new root");
+    rustix::process::fchdir(root).map_err(&failed)?;
+    // The old root comes to lie above the new one, from where it is taken.
+    rustix::process::pivot_root(".", ".").map_err(&failed)?;
+    unmount(".", UnmountFlags::DETACH).map_err(&failed)?;
+    rustix::process::chdir("/").map_err(&failed)
 }
 
 const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE
@@ -170,7 +241,7 @@ struct MountAttr {
     userns_fd: u64,
 }
 
-/// Takes from a mount what the content of a container must not have: set-user-id
+/// Takes from mounts what the content of a container must not have: set-user-id
 /// programs, devices, and mounts that come or go with others.
 pub fn restrict(tree: BorrowedFd<'_>) -> Result<(), TreeError> {
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -186,7 +257,7 @@ pub fn restrict(tree: BorrowedFd<'_>) -> Result<(), TreeError> {
             libc::SYS_mount_setattr,
             tree.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
+            libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
             &raw const attr,
             size_of::<MountAttr>(),
         )

@@ -5,11 +5,12 @@
 //! of the image could: `MS_REMOUNT` on it makes the image's superblock writable for
 //! all who use it. So what is read-only is an overlay without an upper layer.)
 
+use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::ViewError;
 use super::dir::Dir;
-use super::layers::{Layers, check_file, open_directory};
+use super::layers::{Layers, Upper, check_file, open_directory};
 use super::plan::Plan;
 use crate::sys::tree::{self, Overlay};
 
@@ -63,8 +64,42 @@ pub struct Composed {
     pub tree: OwnedFd,
     /// What the container may write: `Tree` if it may write to the root itself.
     pub writable: Writable,
-    /// Why the user's lines were not added.
-    pub no_lines: Option<&'static str>,
+    /// Device numbers of the overlays with writable layers.
+    pub devices: Vec<u64>,
+    /// What is worth knowing.
+    pub notes: Vec<Note>,
+}
+
+/// What is worth knowing of a view that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// Everybody may write to the root of the image.
+    RootIsWritable,
+    /// What the container wrote was above another version of the image.
+    NewVersion,
+    /// Its user's lines were not added, and why.
+    NoLines(&'static str),
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::RootIsWritable => f.write_str(
+                "everybody may write to the root of this image, so that the view is a writable \
+                 tree",
+            ),
+            Note::NewVersion => f.write_str(
+                "the image is another version than when this container had it last; what it wrote \
+                 is kept",
+            ),
+            Note::NoLines(why) => {
+                write!(
+                    f,
+                    "--passwd: no lines were added, because {why} in the image"
+                )
+            }
+        }
+    }
 }
 
 /// Composes a view. Makes those layers that are not there yet.
@@ -93,15 +128,19 @@ pub fn compose(wanted: &Wanted<'_>) -> Result<Composed, ViewError> {
         layers: [top.as_ref(), Some(image)].into_iter().flatten().collect(),
         is_of_user: wanted.is_of_user,
     };
+    let mut devices = Vec::new();
     let tree = match writable {
-        Writable::Tree => below.overlay(b"", Some(&layers.of_tree()?))?,
+        Writable::Tree => below.writable(b"", &layers.of_tree()?, &mut devices)?,
         Writable::None => below.overlay(b"", None)?,
-        Writable::Paths => with_places(&below, &layers, plan)?,
+        Writable::Paths => with_places(&below, &layers, plan, &mut devices)?,
     };
+    let was_changed = (writable != wanted.writable).then_some(Note::RootIsWritable);
+    let notes = was_changed.into_iter().chain(no_lines.map(Note::NoLines));
     Ok(Composed {
         tree,
         writable,
-        no_lines,
+        devices,
+        notes: notes.collect(),
     })
 }
 
@@ -112,12 +151,24 @@ struct Below<'a> {
 }
 
 impl Below<'_> {
-    /// An overlay above what these layers have at `path`.
-    fn overlay(
+    /// The same with a writable layer; its device number is noted.
+    fn writable(
         &self,
         path: &[u8],
-        upper: Option<&super::layers::Upper>,
+        upper: &Upper,
+        devices: &mut Vec<u64>,
     ) -> Result<OwnedFd, ViewError> {
+        let mounted = self.overlay(path, Some(upper))?;
+        let device = tree::device_of(mounted.as_fd());
+        devices.push(device.map_err(|cause| ViewError::Layer {
+            path: path.to_vec(),
+            cause,
+        })?);
+        Ok(mounted)
+    }
+
+    /// An overlay above what these layers have at `path`.
+    fn overlay(&self, path: &[u8], upper: Option<&Upper>) -> Result<OwnedFd, ViewError> {
         let mut found = Vec::new();
         for layer in &self.layers {
             let at = match path {
@@ -140,13 +191,18 @@ impl Below<'_> {
 }
 
 /// The whole image, which nobody may change, with what everybody may write on top.
-fn with_places(below: &Below<'_>, layers: &Layers<'_>, plan: &Plan) -> Result<OwnedFd, ViewError> {
+fn with_places(
+    below: &Below<'_>,
+    layers: &Layers<'_>,
+    plan: &Plan,
+    devices: &mut Vec<u64>,
+) -> Result<OwnedFd, ViewError> {
     let base = Dir::from(below.overlay(b"", None)?);
     let mut places = Vec::with_capacity(plan.places.len());
     for place in &plan.places {
         let mounted = if place.is_directory {
             let like = open_directory(layers.image, place)?;
-            below.overlay(&place.path, Some(&layers.of_place(place, &like)?))?
+            below.writable(&place.path, &layers.of_place(place, &like)?, devices)?
         } else {
             check_file(layers.image, place)?;
             let copy = tree::clone(layers.copy_of(place)?.as_fd())?;

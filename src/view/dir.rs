@@ -87,8 +87,17 @@ impl Dir {
     }
 
     /// A file or directory below, to mount on.
-    pub(super) fn place(&self, path: &[u8]) -> io::Result<OwnedFd> {
-        self.beneath(path, OFlags::PATH | OFlags::NOFOLLOW)
+    pub fn place(&self, path: &[u8]) -> io::Result<OwnedFd> {
+        // With NOFOLLOW a link could be opened itself.
+        self.beneath(path, OFlags::PATH)
+    }
+
+    /// What `path` leads to for a process whose root this is, links followed, to
+    /// mount on.
+    pub fn within(&self, path: &Path) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        Ok(openat2(&self.0, path, flags, Mode::empty(), within)?)
     }
 
     /// What is at the name, if anything; a link is a link.
@@ -151,13 +160,11 @@ impl Dir {
         Ok(renameat(&self.0, &unfinished, &self.0, name)?)
     }
 
-    /// A file right below, for nobody else, in place of what was there; on disk
-    /// when this returns.
+    /// A file right below, for nobody else, in place of what was there. It need not
+    /// outlast the machine: mounts do not either.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.write_like(name, None, Mode::RUSR | Mode::WUSR, |file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        })
+        let mode = Mode::RUSR | Mode::WUSR;
+        self.write_like(name, None, mode, |file| file.write_all(bytes))
     }
 
     /// The content of a file right below, if there is one, of at most `max` bytes.
@@ -325,6 +332,7 @@ mod tests {
             assert!(inside.sub(path.as_bytes()).is_err(), "{path}");
         }
         assert!(inside.file(b"out").is_err());
+        assert!(inside.place(b"link").is_err());
         assert!(inside.file(b"deep").is_err());
         assert!(inside.find(b"none").unwrap().is_none());
         assert_eq!(inside.kind(b"link").unwrap(), Some(FileType::Symlink));

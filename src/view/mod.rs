@@ -25,9 +25,9 @@ mod state;
 mod users;
 mod views;
 
-pub use compose::{Wanted, Writable, compose};
+pub use compose::{Composed, Note, Wanted, Writable, compose};
 pub use dir::Dir;
 pub use error::ViewError;
 pub use plan::{Crowded, PLACES_MAX, Place, Plan};
 pub use state::{Record, State};
-pub use views::{Image, Listed, NewView, Note};
+pub use views::{Image, Listed, NewView};

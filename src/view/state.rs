@@ -3,7 +3,7 @@
 //!
 //! Layout: `lock`; `images/KEY/` for each image, KEY a digest of its path, with
 //! `path`, `mounts/` (archives that are mounted for views) and
-//! `containers/UID/` (`version`, and what `layers` keeps); `views/KEY`, KEY a
+//! `containers/UID/` (`version`, `view`, and what `layers` keeps); `views/KEY`, KEY a
 //! digest of the directory, a record each (JSON).
 //!
 //! Guarantees: only its owner can look into it; while a [`State`] is open, no
@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::geteuid;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::ViewError;
@@ -34,6 +35,7 @@ const LOCK: &str = "lock";
 const VIEWS: &str = "views";
 const IMAGES: &str = "images";
 const CONTAINERS: &str = "containers";
+const VIEW: &str = "view";
 
 /// A directory for state, to be worked in by this process alone.
 #[derive(Debug)]
@@ -60,6 +62,15 @@ pub struct Record {
     pub image_mount: Option<OsString>,
     /// When it was made, in seconds since 1970.
     pub made: u64,
+}
+
+/// The last view of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LastView {
+    /// Where it was attached.
+    pub(super) at: OsString,
+    /// Device numbers of what had its writable layers, if that is known.
+    pub(super) devices: Option<Vec<u64>>,
 }
 
 impl State {
@@ -134,6 +145,20 @@ impl State {
         home.map_err(self.failed("make the directory of a container"))
     }
 
+    /// The last view of a container. Its layers are in use until found not to be, as
+    /// processes may outlast a view that was detached.
+    pub(super) fn last_view(&self, home: &Dir) -> Result<Option<LastView>, ViewError> {
+        let read = home.read(VIEW, RECORD_BYTES_MAX);
+        let bytes = read.map_err(self.failed("read which view a container has"))?;
+        Ok(bytes.map(|bytes| understood(&bytes).unwrap_or_default()))
+    }
+
+    /// Notes that view.
+    pub(super) fn note_view(&self, home: &Dir, view: &LastView) -> Result<(), ViewError> {
+        let write = || home.write(VIEW, &serde_json::to_vec(view)?);
+        write().map_err(self.failed("note which view a container has"))
+    }
+
     /// Removes them.
     pub(super) fn remove_home(&self, image: &Path, container: u32) -> Result<(), ViewError> {
         let containers = self.image(image).and_then(|at| at.make(CONTAINERS));
@@ -187,7 +212,17 @@ fn read(views: &Dir, name: &str) -> io::Result<Option<Record>> {
     let Some(bytes) = views.read(name, RECORD_BYTES_MAX)? else {
         return Ok(None);
     };
-    Ok(Some(serde_json::from_slice(&bytes)?))
+    Ok(understood(&bytes))
+}
+
+/// What is in a file of ours. They do not outlast a crash of the machine for sure,
+/// and nor do the mounts that they tell of: one that is cut short says nothing.
+fn understood<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let parsed = serde_json::from_slice(bytes);
+    if let Err(error) = &parsed {
+        tracing::warn!(%error, "a record of a view was cut short and is left out");
+    }
+    parsed.ok()
 }
 
 /// Whether a directory was not made for state: it must not be closed to others.
@@ -236,6 +271,14 @@ mod tests {
         );
         state.remove_record(Path::new("/v/2")).unwrap();
         state.remove_record(Path::new("/v/2")).unwrap();
+        // A machine that lost its power may leave that.
+        state.write_record(&record("/v/3")).unwrap();
+        state
+            .dir
+            .sub(b"views")
+            .unwrap()
+            .write(&key_of(Path::new("/v/3")), b"")
+            .unwrap();
         assert_eq!(state.records().unwrap(), [record("/v/1")]);
     }
 

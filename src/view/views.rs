@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::compose::{self, Wanted, Writable};
+use super::compose::{self, Note, Wanted, Writable};
 use super::dir::Dir;
 use super::layers::Layers;
+use super::state::LastView;
 use super::{Plan, Record, State, ViewError};
 use crate::sys::mount::{self, MountError};
 use crate::sys::mountinfo;
@@ -93,17 +94,6 @@ pub struct NewView<'a> {
     pub is_for_views: bool,
 }
 
-/// What is worth knowing of a view that was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// Everybody may write to the root of the image.
-    RootIsWritable,
-    /// What the container wrote was above another version of the image.
-    NewVersion,
-    /// Its user's lines were not added, and why.
-    NoLines(&'static str),
-}
-
 /// A view, and whether it is there.
 #[derive(Clone, Debug)]
 pub struct Listed {
@@ -121,9 +111,9 @@ impl State {
             cause,
         };
         let at = place_of(new.at)?;
-        self.make_way(new, &at)?;
-        let place = Dir::open(&at).map_err(at_failed)?;
         let home = self.home(&new.image.archive, new.container)?;
+        self.make_way(new, &home, &at)?;
+        let place = Dir::open(&at).map_err(at_failed)?;
         let mut notes = Vec::new();
         let version = self.version_of(&home)?;
         let is_other = version.as_deref() != Some(&new.image.plan.version[..]);
@@ -138,10 +128,14 @@ impl State {
             passwd: new.passwd.then_some(new.container),
             is_of_user: false,
         })?;
-        if composed.writable != new.writable {
-            notes.push(Note::RootIsWritable);
-        }
-        notes.extend(composed.no_lines.map(Note::NoLines));
+        notes.extend(&composed.notes);
+        self.note_view(
+            &home,
+            &LastView {
+                at: at.clone().into(),
+                devices: Some(composed.devices.clone()),
+            },
+        )?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let for_views = new.is_for_views.then_some(&new.image.mounted_at);
         self.write_record(&Record {
@@ -165,27 +159,29 @@ impl State {
     }
 
     /// Refuses a view where one is, and one that would write where another does.
-    fn make_way(&self, new: &NewView<'_>, at: &Path) -> Result<(), ViewError> {
+    fn make_way(&self, new: &NewView<'_>, home: &Dir, at: &Path) -> Result<(), ViewError> {
         let mut gone = Vec::new();
-        for record in self.records()? {
-            let is_here = Path::new(&record.at) == at;
-            let is_same = is_of(&record, &new.image.archive, new.container);
-            if !is_here && !is_same {
-                continue;
-            }
-            if is_here && is_attached(&record) {
+        if let Some(record) = self.record(at)? {
+            if is_attached(&record) {
                 return Err(ViewError::Exists(at.to_owned()));
             }
             refuse_if_there(&record)?;
-            // It went with its namespace, or with a crash.
             gone.push(record);
         }
         // One that is remembered elsewhere.
         if is_view(at)? {
             return Err(ViewError::Exists(at.to_owned()));
         }
-        // Also of one that was taken down: its processes may go on.
-        self.wait_for_end(&new.image.archive, new.container)?;
+        if let Some(last) = self.last_view(home)? {
+            let record = self.record(Path::new(&last.at))?;
+            let is_same = |record: &Record| is_of(record, &new.image.archive, new.container);
+            if let Some(record) = record.filter(is_same) {
+                refuse_if_there(&record)?;
+                gone.push(record);
+            }
+            self.wait_for_end(home, &last, new.container)?;
+        }
+        // They went with their namespace, or with a crash.
         for record in gone {
             self.remove_record(Path::new(&record.at))?;
             // The new view may be above the very mount that the one before was.
@@ -200,9 +196,13 @@ impl State {
 
     /// Waits until nobody uses the layers of a container any more: two overlays
     /// with one upper layer would damage it.
-    fn wait_for_end(&self, image: &Path, container: u32) -> Result<(), ViewError> {
-        let home = self.home(image, container)?;
-        let layers = Layers::all(&home).map_err(self.failed("look for writable layers"))?;
+    fn wait_for_end(&self, home: &Dir, last: &LastView, container: u32) -> Result<(), ViewError> {
+        if let Some(devices) = &last.devices
+            && !devices.iter().any(|device| tree::may_be_there(*device))
+        {
+            return Ok(());
+        }
+        let layers = Layers::all(home).map_err(self.failed("look for writable layers"))?;
         for layer in &layers {
             let mut looks = 0;
             while tree::is_in_use(layer.upper.as_fd(), layer.work.as_fd())? {
@@ -288,7 +288,10 @@ impl State {
         let mut records = self.records()?;
         records.retain(|record| is_of(record, image, container));
         records.iter().try_for_each(refuse_if_there)?;
-        self.wait_for_end(image, container)?;
+        let home = self.home(image, container)?;
+        if let Some(last) = self.last_view(&home)? {
+            self.wait_for_end(&home, &last, container)?;
+        }
         for record in &records {
             self.forget(record)?;
         }

@@ -16,6 +16,7 @@ pub(crate) mod mount;
 pub(crate) mod program;
 pub(crate) mod synthetic;
 pub(crate) mod tree;
+pub(crate) mod user;
 pub(crate) mod view;
 
 use std::path::Path;

@@ -11,7 +11,7 @@ use super::Failure;
 use super::args::{View, ViewDown, ViewReset, ViewUp};
 use crate::sys::mount;
 use crate::sys::mountinfo;
-use crate::view::{Image, NewView, Note, State, ViewError};
+use crate::view::{Image, NewView, State, ViewError};
 
 /// This very program, even if its file was replaced.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -55,21 +55,9 @@ fn up(job: &ViewUp) -> Result<(), Failure> {
         state.release(&image.mounted_at)?;
     }
     for note in done? {
-        eprintln!("distrofs: {}", text(note));
+        eprintln!("distrofs: {note}");
     }
     Ok(())
-}
-
-fn text(note: Note) -> String {
-    match note {
-        Note::RootIsWritable => "everybody may write to the root of this image, so that the view \
-                                 is a writable tree"
-            .to_owned(),
-        Note::NewVersion => "the image is another version than when this container had it last; \
-                             what it wrote is kept"
-            .to_owned(),
-        Note::NoLines(why) => format!("--passwd: no lines were added, because {why} in the image"),
-    }
 }
 
 fn down(job: &ViewDown) -> Result<(), Failure> {
