@@ -302,7 +302,9 @@ mod tests {
         };
         refused(Vec::new());
         let good = plan(&["tmp", "var/tmp"]).answer(0);
-        for len in 1..good.len() {
+        // Between two records an answer may end; the next one goes on there.
+        let between = good.len() - size_of::<Record>() - "var/tmp".len();
+        for len in (1..good.len()).filter(|len| *len != between) {
             refused(good[..len].to_vec());
         }
         for path in ["", "/etc", "..", "tmp/../etc", "a//b", "a/", "./a", "a\0b"] {

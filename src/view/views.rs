@@ -111,9 +111,9 @@ impl State {
             cause,
         };
         let at = place_of(new.at)?;
-        let place = Dir::open(&at).map_err(at_failed)?;
         let home = self.home(&new.image.archive, new.container)?;
         self.make_way(new, &home, &at)?;
+        let place = Dir::open(&at).map_err(at_failed)?;
         let mut notes = Vec::new();
         let version = self.version_of(&home)?;
         let is_other = version.as_deref() != Some(&new.image.plan.version[..]);
@@ -166,7 +166,6 @@ impl State {
                 return Err(ViewError::Exists(at.to_owned()));
             }
             refuse_if_there(&record)?;
-            // It went with its namespace, or with a crash.
             gone.push(record);
         }
         // One that is remembered elsewhere.
@@ -175,14 +174,14 @@ impl State {
         }
         if let Some(last) = self.last_view(home)? {
             let record = self.record(Path::new(&last.at))?;
-            let same = record.filter(|record| is_of(record, &new.image.archive, new.container));
-            if let Some(record) = same {
+            let is_same = |record: &Record| is_of(record, &new.image.archive, new.container);
+            if let Some(record) = record.filter(is_same) {
                 refuse_if_there(&record)?;
                 gone.push(record);
             }
-            // Also of one that was taken down: its processes may go on.
             self.wait_for_end(home, &last, new.container)?;
         }
+        // They went with their namespace, or with a crash.
         for record in gone {
             self.remove_record(Path::new(&record.at))?;
             // The new view may be above the very mount that the one before was.
