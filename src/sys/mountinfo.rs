@@ -4,11 +4,15 @@
 //! waits for a daemon that is dead or stuck.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+
+/// Room for what is there on a host with some hundred mounts.
+const TEXT_BYTES: usize = 128 * 1024;
 
 /// The filesystem type of our mounts.
 pub const FS_TYPE: &str = "fuse.distrofs";
@@ -45,7 +49,7 @@ pub struct MountEntry {
 
 /// The mount on top at exactly `target` (absolute, without links).
 pub fn find(target: &Path) -> io::Result<Option<MountEntry>> {
-    if is_known_not_to_be_a_mount(target) {
+    if is_root_of_mount(target) == Some(false) {
         return Ok(None);
     }
     Ok(all()?
@@ -54,21 +58,29 @@ pub fn find(target: &Path) -> io::Result<Option<MountEntry>> {
         .find(|entry| entry.target == target))
 }
 
-/// Spares the reading of all mounts for most directories. Kernels before 5.8 do not
-/// know.
-fn is_known_not_to_be_a_mount(target: &Path) -> bool {
+/// Whether something is mounted at exactly `target`.
+pub fn is_mount_point(target: &Path) -> io::Result<bool> {
+    match is_root_of_mount(target) {
+        Some(known) => Ok(known),
+        None => Ok(find(target)?.is_some()),
+    }
+}
+
+/// Spares the reading of all mounts. Kernels before 5.8 do not know.
+fn is_root_of_mount(target: &Path) -> Option<bool> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
-    statx(CWD, target, flags, StatxFlags::empty()).is_ok_and(|found| {
-        found
-            .stx_attributes_mask
-            .contains(StatxAttributes::MOUNT_ROOT)
-            && !found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
-    })
+    let found = statx(CWD, target, flags, StatxFlags::empty()).ok()?;
+    let is_known = found
+        .stx_attributes_mask
+        .contains(StatxAttributes::MOUNT_ROOT);
+    is_known.then(|| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// All mounts that this process sees, in the order in which they hide each other.
 pub fn all() -> io::Result<Vec<MountEntry>> {
-    let text = std::fs::read("/proc/self/mountinfo")?;
+    // The kernel makes the text anew for each read: few are best.
+    let mut text = Vec::with_capacity(TEXT_BYTES);
+    File::open("/proc/self/mountinfo")?.read_to_end(&mut text)?;
     Ok(text.split(|b| *b == b'\n').filter_map(parse_line).collect())
 }
 

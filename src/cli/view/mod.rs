@@ -92,7 +92,7 @@ impl Found {
         // Without asking a daemon that may be dead.
         let resolved = mountinfo::resolve(path);
         if let Ok(at) = resolved
-            && mountinfo::find(&at)?.is_some()
+            && mountinfo::is_mount_point(&at)?
         {
             return Ok(Found::Mounted(at));
         }
