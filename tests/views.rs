@@ -8,8 +8,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::archive::debian_tar;
-use common::load::{Order, walk};
 use common::mount::{END_LIMIT, Mount};
 use common::program::{Ran, binary, distrofs, eventually, run};
 use common::view::{Views, dir, file, sh_as};
@@ -734,51 +732,4 @@ fn the_state_is_closed_to_others() {
     dir(&wrong, 0o700);
     std::os::unix::fs::chown(&wrong, Some(30_001), None).expect("chown");
     up_in(&views, &image, &wrong).refused(1, &["could be changed by others"]);
-}
-
-/// Names, attributes and that there are no extended ones are known to the kernel
-/// once an image was looked through, in whichever view.
-/// (No test beside this one may have the kernel forget it.)
-#[test]
-fn a_second_view_asks_the_daemon_nothing() {
-    let views = Views::new();
-    let index = views.path().join("index");
-    let options = [
-        "--index".as_ref(),
-        index.as_os_str(),
-        "--owner".as_ref(),
-        "30000:30000".as_ref(),
-    ];
-    let mounted = Mount::new(&debian_tar(), options);
-    let first = views.up(mounted.path(), 30_001, "a", &["--writable", "tree"]);
-    let walked = walk(&first, Order::DirectoryFirst);
-    assert!(walked.entries > 5000);
-    let requests = |name: &str| {
-        mounted
-            .stats()
-            .requests
-            .get(name)
-            .map_or(0, |request| request.count)
-    };
-    assert!(
-        requests("readdirplus") > 100,
-        "{:?}",
-        mounted.stats().requests
-    );
-    for (container, mode) in [(30_002, "tree"), (30_003, "paths"), (30_004, "none")] {
-        let before = (requests("lookup"), requests("getxattr"));
-        let view = views.up(mounted.path(), container, "b", &["--writable", mode]);
-        assert_eq!(walk(&view, Order::DirectoryFirst).entries, walked.entries);
-        let after = (requests("lookup"), requests("getxattr"));
-        println!("{mode}: {before:?} to {after:?}");
-        assert_eq!(after.0, before.0, "{mode}: LOOKUP");
-        assert!(
-            after.1 <= before.1 + 1,
-            "{mode}: GETXATTR {before:?} {after:?}"
-        );
-        views.down(&view).ok();
-    }
-    views.down(&first).ok();
-    mounted.end();
-    views.assert_nothing_left();
 }

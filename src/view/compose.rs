@@ -14,6 +14,10 @@ use super::layers::{Layers, Upper, check_file, open_directory};
 use super::plan::Plan;
 use crate::sys::tree::{self, Overlay};
 
+/// What the private copies of files of one view may take. They are made by root,
+/// whom no quota stops, and a hole of any size takes no room in an archive.
+pub(super) const COPIES_BYTES_MAX: u64 = 256 << 20;
+
 /// Shown as the source of all mounts of views.
 pub(super) const SOURCE: &str = "distrofs";
 
@@ -199,13 +203,19 @@ fn with_places(
 ) -> Result<OwnedFd, ViewError> {
     let base = Dir::from(below.overlay(b"", None)?);
     let mut places = Vec::with_capacity(plan.places.len());
+    let mut copies_bytes = 0_u64;
     for place in &plan.places {
         let mounted = if place.is_directory {
             let like = open_directory(layers.image, place)?;
             below.writable(&place.path, &layers.of_place(place, &like)?, devices)?
         } else {
-            check_file(layers.image, place)?;
-            let copy = tree::clone(layers.copy_of(place)?.as_fd())?;
+            copies_bytes = copies_bytes.saturating_add(check_file(layers.image, place)?);
+            if copies_bytes > COPIES_BYTES_MAX {
+                return Err(ViewError::TooLarge {
+                    path: place.path.clone(),
+                });
+            }
+            let copy = tree::clone(layers.copy_of(place, &base)?.as_fd())?;
             tree::restrict(copy.as_fd())?;
             copy
         };

@@ -26,6 +26,10 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 
+/// How often a path with `..` in it is tried: the kernel gives up on one when
+/// something is mounted or renamed meanwhile, wherever that is (openat2(2)).
+const WITHIN_TRIES: u32 = 1000;
+
 /// Extended attributes of one list or value at most (`XATTR_SIZE_MAX`).
 const XATTR_BYTES_MAX: usize = 64 * 1024;
 
@@ -97,7 +101,13 @@ impl Dir {
     pub fn within(&self, path: &Path) -> io::Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        Ok(openat2(&self.0, path, flags, Mode::empty(), within)?)
+        for _ in 0..WITHIN_TRIES {
+            match openat2(&self.0, path, flags, Mode::empty(), within) {
+                Err(Errno::AGAIN) => {}
+                opened => return Ok(opened?),
+            }
+        }
+        Err(Errno::AGAIN.into())
     }
 
     /// What is at the name, if anything; a link is a link.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+use super::compose::COPIES_BYTES_MAX;
 use super::plan::{Crowded, PLACES_MAX};
 use crate::index::Escaped;
 use crate::sys::tree::TreeError;
@@ -61,6 +62,18 @@ pub enum ViewError {
         count: u32,
         /// Where most of them are.
         crowded: Vec<Crowded>,
+    },
+    /// Private copies would take too much.
+    #[error(
+        "everybody may write to single files of the image, /{} among them, and together they are \
+         larger than the {} MiB that private copies may take: take --writable tree, or chmod o-w \
+         them in the image",
+        Escaped(path),
+        COPIES_BYTES_MAX >> 20
+    )]
+    TooLarge {
+        /// The file that was one too many.
+        path: Vec<u8>,
     },
     /// A view is there already.
     #[error("{} is a view already: `distrofs view down` it first", .0.display())]

@@ -5,7 +5,7 @@
 //! by the container itself, and by a reset.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, Stat};
 
@@ -51,12 +51,13 @@ impl Layers<'_> {
         made.map_err(|cause| failed(&place.path, cause))
     }
 
-    /// The private copy of a file, to mount above it.
-    pub(super) fn copy_of(&self, place: &Place) -> Result<std::os::fd::OwnedFd, ViewError> {
+    /// The private copy of a file of `below`, to mount above it. That is the image,
+    /// and what is right above it.
+    pub(super) fn copy_of(&self, place: &Place, below: &Dir) -> Result<OwnedFd, ViewError> {
         const COPY: &str = "file";
         let made = self.at(place).and_then(|at| {
             if at.kind(COPY.as_bytes())?.is_none() {
-                let mut from = self.image.file(&place.path)?;
+                let mut from = below.file(&place.path)?;
                 let like = from.try_clone()?;
                 let write = |to: &mut std::fs::File| io::copy(&mut from, to).map(drop);
                 at.write_like(COPY, Some(like.as_fd()), Mode::empty(), write)?;
@@ -134,8 +135,8 @@ pub(super) fn open_directory(image: &Dir, place: &Place) -> Result<Dir, ViewErro
     Ok(opened)
 }
 
-/// The same for a file.
-pub(super) fn check_file(image: &Dir, place: &Place) -> Result<(), ViewError> {
+/// The same for a file; its size in bytes.
+pub(super) fn check_file(image: &Dir, place: &Place) -> Result<u64, ViewError> {
     let stat = image
         .file(&place.path)
         .and_then(|file| Ok(rustix::fs::fstat(&file)?));
@@ -143,7 +144,8 @@ pub(super) fn check_file(image: &Dir, place: &Place) -> Result<(), ViewError> {
         path: place.path.clone(),
         cause,
     })?;
-    check(stat, place)
+    check(stat, place)?;
+    Ok(u64::try_from(stat.st_size).unwrap_or(u64::MAX))
 }
 
 fn check(stat: Stat, place: &Place) -> Result<(), ViewError> {
