@@ -173,10 +173,10 @@ fn a_hundred_views_take_no_memory_of_the_daemon() {
         let took = began.elapsed();
         let more = own().saturating_sub(before);
         println!(
-            "{mode}: {VIEWS} views, {:?} each, {more} bytes of the daemon",
+            "{mode:?}: {VIEWS} views, {:?} each, {more} bytes of the daemon",
             took / VIEWS
         );
-        assert!(more <= MEMORY_BYTES_MAX, "{mode}: {more} bytes");
+        assert!(more <= MEMORY_BYTES_MAX, "{mode:?}: {more} bytes");
         for number in 0..VIEWS {
             views.down(number);
         }
