@@ -832,12 +832,30 @@ fn no_link_among_the_layers_is_followed() {
         fs::rename(&aside, &real).expect("move back");
     }
     assert!(planted >= 9, "only {planted}");
-    // Nor does a reset remove what it leads to.
-    let places = home.join("places");
-    fs::remove_dir_all(&places).expect("remove");
-    symlink(&outside, &places).expect("link");
-    symlink(&outside, home.join("odd")).expect("link");
+    assert_eq!(fs::metadata(&outside).expect("stat").nlink(), 2);
     views.reset(&image, A).ok();
+    views.assert_nothing_left();
+}
+
+/// Nor does a reset remove what a link leads to.
+#[test]
+fn a_reset_follows_no_link() {
+    let views = Views::new();
+    let image = views.archive("image.tar", |tree| dir(&tree.join("tmp"), 0o1777));
+    let view = views.up(&image, A, "a", &[]);
+    views.down(&view).ok();
+    let outside = views.path().join("outside");
+    file(&outside.join("file"), 0o600, b"secret");
+    let home = views.home(A);
+    fs::remove_dir_all(home.join("places")).expect("remove");
+    for name in ["places", "odd"] {
+        symlink(&outside, home.join(name)).expect("link");
+    }
+    views.reset(&image, A).ok();
+    assert!(!home.exists());
+    // Not even where the directory of the container should be.
+    symlink(&outside, &home).expect("link");
+    println!("{}", views.reset(&image, A).stderr);
     assert_eq!(read(&outside.join("file")), "secret");
     views.assert_nothing_left();
 }

@@ -11,7 +11,7 @@
 //! there are in all (4); then records from the one asked for on, as many as fit.
 //! A record: kind (1), a number (4), length of the path (2), path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 
 use zerocopy::byteorder::little_endian::{U16, U32};
@@ -186,13 +186,19 @@ impl Plan {
             let added = plan.add(rest)?;
             from += added;
             let records = head.records.get();
-            if from == records {
+            if from == records && !plan.has_a_place_twice() {
                 return Ok(plan);
             }
-            if added == 0 || from > records {
+            if added == 0 || from >= records {
                 return Err(ViewError::Answer);
             }
         }
+    }
+
+    /// Two overlays would have one writable layer.
+    fn has_a_place_twice(&self) -> bool {
+        let mut paths = BTreeSet::new();
+        !self.places.iter().all(|place| paths.insert(&place.path))
     }
 
     /// Takes in the records of an answer; how many those were.
@@ -310,6 +316,7 @@ mod tests {
         for path in ["", "/etc", "..", "tmp/../etc", "a//b", "a/", "./a", "a\0b"] {
             refused(plan(&[path]).answer(0));
         }
+        refused(plan(&["tmp", "var", "tmp"]).answer(0));
         // The same record again and again, of more than there are.
         let mut endless = good.clone();
         endless[37..41].fill(0xff);
