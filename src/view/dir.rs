@@ -125,6 +125,10 @@ impl Dir {
 
     /// A directory right below, made if it is not there, for nobody else.
     pub(super) fn make(&self, name: &str) -> io::Result<Dir> {
+        // Mostly it is.
+        if let Some(there) = self.find(name.as_bytes())? {
+            return Ok(there);
+        }
         match mkdirat(&self.0, name, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => self.sub(name.as_bytes()),
             Err(cause) => Err(cause.into()),
@@ -154,14 +158,7 @@ impl Dir {
         write: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> io::Result<()> {
         let unfinished = format!("{name}.new");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
-        let fd = openat(
-            &self.0,
-            &unfinished,
-            flags | OFlags::CLOEXEC,
-            Mode::RUSR | Mode::WUSR,
-        )?;
-        let mut file = File::from(fd);
+        let mut file = self.create(&unfinished)?;
         write(&mut file)?;
         match like {
             Some(like) => copy_attributes(like, file.as_fd())?,
@@ -173,8 +170,16 @@ impl Dir {
     /// A file right below, for nobody else, in place of what was there. It need not
     /// outlast the machine: mounts do not either.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let unfinished = format!("{name}.new");
+        self.create(&unfinished)?.write_all(bytes)?;
+        Ok(renameat(&self.0, &unfinished, &self.0, name)?)
+    }
+
+    /// An empty file right below, for nobody else.
+    fn create(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
         let mode = Mode::RUSR | Mode::WUSR;
-        self.write_like(name, None, mode, |file| file.write_all(bytes))
+        Ok(openat(&self.0, name, flags | OFlags::CLOEXEC, mode)?.into())
     }
 
     /// The content of a file right below, if there is one, of at most `max` bytes.
@@ -273,9 +278,12 @@ fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 /// everybody's matter.
 pub(super) fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     let stat = fstat(from)?;
-    let owner = rustix::fs::Uid::from_raw(stat.st_uid);
-    let group = rustix::fs::Gid::from_raw(stat.st_gid);
-    fchown(to, Some(owner), Some(group))?;
+    let now = fstat(to)?;
+    if (now.st_uid, now.st_gid) != (stat.st_uid, stat.st_gid) {
+        let owner = rustix::fs::Uid::from_raw(stat.st_uid);
+        let group = rustix::fs::Gid::from_raw(stat.st_gid);
+        fchown(to, Some(owner), Some(group))?;
+    }
     // After the owner, which takes set-id bits away.
     fchmod(to, Mode::from_raw_mode(stat.st_mode))?;
     copy_xattrs(from, to)?;

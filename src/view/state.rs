@@ -100,8 +100,10 @@ impl State {
             return Err(ViewError::NotState(path));
         }
         // It may have been made by hand.
-        rustix::fs::fchmod(&dir, rustix::fs::Mode::from_raw_mode(PRIVATE))
-            .map_err(|cause| failed("close the directory to others")(cause.into()))?;
+        if stat.st_mode & OTHERS != 0 {
+            rustix::fs::fchmod(&dir, rustix::fs::Mode::from_raw_mode(PRIVATE))
+                .map_err(|cause| failed("close the directory to others")(cause.into()))?;
+        }
         let lock = lock(&path).map_err(failed("take the lock"))?;
         Ok(State {
             path,
