@@ -102,3 +102,12 @@ impl Region for Vec<u8> {
         self
     }
 }
+/// What a kernel offered at the beginning of a FUSE connection: all that decides
+/// what was agreed on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct KernelOffer {
+    /// Minor version of the protocol.
+    pub minor: u32,
+    /// What it can do (`FUSE_INIT` flags).
+    pub flags: u64,
+}

@@ -13,7 +13,7 @@ use crate::budget::MemoryBudget;
 use crate::cache::{BlockCache, CachedReader, ImageId, Prefetcher};
 use crate::config::FuseTuning;
 use crate::fs::{FsOptions, ImageFs, Owner};
-use crate::fuse::{self, Answers, SessionHandle};
+use crate::fuse::{self, Answers, Connection, SessionHandle};
 use crate::index::Index;
 use crate::inspect::CONTAINER_IDS;
 use crate::metrics::Metrics;
@@ -77,6 +77,7 @@ pub(super) fn start(
     let (mounted, connection) = mount::mount(&request)?;
     let answers = answers(reporter, index.clone(), root, &opened.index);
     let metrics = Arc::clone(metrics);
+    let connection = Connection::Fresh(connection);
     let session = fuse::serve(connection, Arc::new(fs), &how.tuning, metrics, answers)?;
     if how.tuning.read_ahead_kib > 0
         && let Err(error) = mounted.set_read_ahead(how.tuning.read_ahead_kib)

@@ -20,6 +20,7 @@ pub mod nonblock;
 pub mod pass;
 pub mod probe;
 pub mod process;
+pub mod replace;
 pub mod sched;
 pub mod signal;
 pub mod spill;
