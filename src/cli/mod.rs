@@ -12,11 +12,11 @@ mod ls;
 mod mount;
 mod opening;
 mod progress;
-mod report;
+
 mod run;
 mod served;
 mod serving;
-mod settle;
+
 mod stats;
 mod table;
 mod text;

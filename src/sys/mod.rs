@@ -17,6 +17,7 @@ mod mount_error;
 pub mod mountinfo;
 pub mod namespace;
 pub mod nonblock;
+pub mod packets;
 pub mod pass;
 pub mod probe;
 pub mod process;
