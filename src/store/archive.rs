@@ -52,6 +52,26 @@ impl Archive {
         })
     }
 
+    /// An archive that somebody else opened, who calls it `name`.
+    pub fn of(file: File, name: &Path) -> Result<Self, StoreError> {
+        let opened = file.metadata().map_err(|cause| StoreError::Archive {
+            path: name.to_owned(),
+            cause,
+        })?;
+        if !opened.is_file() {
+            return Err(StoreError::NotAFile {
+                path: name.to_owned(),
+                kind: kind_of(&opened),
+            });
+        }
+        Ok(Self {
+            path: name.to_owned(),
+            real: name.to_owned(),
+            file: Arc::new(file),
+            opened,
+        })
+    }
+
     /// Where it was found, absolute.
     pub fn path(&self) -> &Path {
         &self.path

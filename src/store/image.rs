@@ -3,6 +3,7 @@
 //! Guarantees: the index was made of this very archive, or of one with the same
 //! SHA-256.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -60,6 +61,16 @@ pub struct OpenedIndex {
 }
 
 impl OpenedIndex {
+    /// An index that somebody else opened, who calls it `name`, and knows that it
+    /// belongs to the archive.
+    pub fn of(file: File, name: &Path) -> Result<Self, StoreError> {
+        Ok(Self {
+            place: name.to_owned(),
+            sidecar: Sidecar::of(file, name)?,
+            made: None,
+        })
+    }
+
     /// Whether it was made with zeros ignored. Fails if its tables are not even
     /// good for the root, without which nothing can be served.
     fn ignored_zeros(&self) -> Result<bool, IndexError> {

@@ -5,6 +5,7 @@
 //! wrong thread, a mount that is not ours) is turned into values.
 
 pub mod alloc;
+pub mod confine;
 pub mod contain;
 pub mod daemon;
 mod fault;
@@ -24,5 +25,6 @@ pub mod process;
 pub mod replace;
 pub mod sched;
 pub mod signal;
+pub mod spawn;
 pub mod spill;
 pub mod tree;

@@ -16,8 +16,9 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
-    accept_with, bind, connect, listen, recvmsg, sendmsg, socket_with, socketpair,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags,
+    SocketType, accept_with, bind, connect, listen, recvmsg, sendmsg, shutdown, socket_with,
+    socketpair,
 };
 
 /// The longest message.
@@ -84,10 +85,20 @@ impl Packets {
         })
     }
 
-    /// How long sending and receiving may wait, each.
-    pub fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
-        set_socket_timeout(&self.0, Timeout::Recv, patience)?;
-        Ok(set_socket_timeout(&self.0, Timeout::Send, patience)?)
+    /// How long sending may wait for the other end to receive.
+    pub fn set_sending(&self, patience: Duration) -> io::Result<()> {
+        Ok(set_socket_timeout(&self.0, Timeout::Send, Some(patience))?)
+    }
+
+    /// How long receiving may wait.
+    pub fn set_receiving(&self, patience: Duration) -> io::Result<()> {
+        Ok(set_socket_timeout(&self.0, Timeout::Recv, Some(patience))?)
+    }
+
+    /// Ends the connection for all who have a handle to either end.
+    pub fn close(&self) {
+        // It fails if that happened already.
+        let _closed = shutdown(&self.0, Shutdown::Both).is_ok();
     }
 
     /// Sends a message.
@@ -270,7 +281,7 @@ mod tests {
             assert_eq!(peer.uid, rustix::process::geteuid().as_raw());
             client.send(b"hello", &[]).unwrap();
             assert_eq!(server.receive().unwrap().unwrap().bytes, b"hello");
-            server.set_patience(Some(Duration::from_millis(1))).unwrap();
+            server.set_receiving(Duration::from_millis(1)).unwrap();
             let error = server.receive().unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         }

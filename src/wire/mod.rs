@@ -182,9 +182,19 @@ impl Link {
         self.0.peer()
     }
 
-    /// How long sending and receiving may wait, each.
-    pub fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.0.set_patience(patience)
+    /// How long sending may wait for the other end to receive.
+    pub fn set_sending(&self, patience: Duration) -> io::Result<()> {
+        self.0.set_sending(patience)
+    }
+
+    /// How long receiving may wait.
+    pub fn set_receiving(&self, patience: Duration) -> io::Result<()> {
+        self.0.set_receiving(patience)
+    }
+
+    /// Ends the connection for all who have a handle to either end.
+    pub fn close(&self) {
+        self.0.close();
     }
 
     /// Sends a message.

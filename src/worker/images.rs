@@ -1,0 +1,329 @@
+//! What is offered to the supervisor, and what is served.
+//!
+//! Guarantees: of everything that is served the files and the connection are kept,
+//! so that the next supervisor gets them; each mount is told to be served, failed
+//! or ended, in this order.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use super::{PATIENCE, WorkerError};
+use crate::config::FuseTuning;
+use crate::fs::{FsOptions, Owner};
+use crate::fuse::{Connection, SessionHandle};
+use crate::metrics::Metrics;
+use crate::serving::{Parts, Prepared, Shared};
+use crate::store::{Archive, Image, OpenedIndex};
+use crate::types::{Ino, KernelOffer};
+use crate::wire::{Begin, ImagePath, Link, MountNo, News, PROTOCOL, Version};
+
+/// Threads that only wait.
+const WAITING_STACK_BYTES: usize = 64 * 1024;
+
+/// The files of an image: its archive, and its index.
+#[derive(Debug)]
+pub(super) struct Files(pub(super) Vec<OwnedFd>);
+
+impl Files {
+    fn borrowed(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(AsFd::as_fd)
+    }
+}
+
+/// An image of a version.
+type Name = (ImagePath, Version);
+
+#[derive(Debug)]
+struct Served {
+    name: Name,
+    offer: KernelOffer,
+    connection: OwnedFd,
+    files: Arc<Files>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    offered: BTreeMap<Name, Arc<Files>>,
+    served: BTreeMap<MountNo, Served>,
+    link: Option<Link>,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Images {
+    owner: Owner,
+    tuning: FuseTuning,
+    shared: Shared,
+    table: Mutex<Table>,
+    draining: AtomicBool,
+}
+
+impl Images {
+    pub(super) fn new(begin: &Begin) -> Result<Images, WorkerError> {
+        let mut tuning = FuseTuning::default();
+        for setting in &begin.tune {
+            tuning.set(setting)?;
+        }
+        Ok(Images {
+            owner: Owner::Squash {
+                uid: begin.uid,
+                gid: begin.gid,
+            },
+            tuning,
+            shared: Shared::new(begin.memory_bytes, &Arc::default())?,
+            table: Mutex::default(),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Tells a supervisor who this is and what it serves.
+    pub(super) fn connect(&self, link: Option<Link>) {
+        let mut table = self.table.lock();
+        table.link = link;
+        let Table {
+            offered,
+            served,
+            link: Some(link),
+        } = &*table
+        else {
+            return;
+        };
+        let told = || {
+            link.set_sending(PATIENCE)?;
+            let hello = News::Hello {
+                protocol: PROTOCOL,
+                build: super::BUILD.to_owned(),
+            };
+            link.send(&hello, &[])?;
+            for (mount, served) in served {
+                let holding = News::Holding {
+                    mount: *mount,
+                    path: served.name.0.clone(),
+                    version: served.name.1,
+                    offer: served.offer,
+                };
+                let fds = std::iter::once(served.connection.as_fd());
+                let fds: Vec<_> = fds.chain(served.files.borrowed()).collect();
+                link.send(&holding, &fds)?;
+            }
+            for ((path, version), files) in offered {
+                send_offer(link, path, *version, files)?;
+            }
+            link.send(&News::Settled, &[])
+        };
+        if let Err(error) = told() {
+            give_up(link, &error);
+        }
+    }
+
+    /// Tells the supervisor, if there is one; the next one is told what matters.
+    pub(super) fn tell(&self, news: &News, fds: &[BorrowedFd<'_>]) {
+        tell(&self.table.lock(), news, fds);
+    }
+
+    /// Offers an image in place of what was offered there before.
+    pub(super) fn offer(&self, path: &ImagePath, version: Version, files: Files) {
+        let mut table = self.table.lock();
+        let files = Arc::new(files);
+        table.offered.retain(|(other, _), _| other != path);
+        table
+            .offered
+            .insert((path.clone(), version), Arc::clone(&files));
+        if let Some(link) = &table.link
+            && let Err(error) = send_offer(link, path, version, &files)
+        {
+            give_up(link, &error);
+        }
+    }
+
+    /// Offers nothing at `path` any more.
+    pub(super) fn withdraw(&self, path: &ImagePath) {
+        let mut table = self.table.lock();
+        table.offered.retain(|(other, _), _| other != path);
+        tell(&table, &News::Gone { path: path.clone() }, &[]);
+    }
+
+    /// Serves what was offered on a fresh connection.
+    pub(super) fn serve(
+        self: &Arc<Self>,
+        mount: MountNo,
+        path: ImagePath,
+        version: Version,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), WorkerError> {
+        let [connection] = <[OwnedFd; 1]>::try_from(fds).map_err(|_| WorkerError::Order)?;
+        let name = (path, version);
+        let files = self.table.lock().offered.get(&name).cloned();
+        match files {
+            Some(files) => self.start(mount, name, connection, files, None),
+            None => self.failed(mount, "it is not offered any more"),
+        }
+        Ok(())
+    }
+
+    /// Goes on with what another worker served.
+    pub(super) fn adopt(
+        self: &Arc<Self>,
+        mount: MountNo,
+        path: ImagePath,
+        version: Version,
+        offer: KernelOffer,
+        mut fds: Vec<OwnedFd>,
+    ) -> Result<(), WorkerError> {
+        if fds.len() < 2 {
+            return Err(WorkerError::Order);
+        }
+        let files = Arc::new(Files(fds.split_off(1)));
+        if let Some(connection) = fds.pop() {
+            self.start(mount, (path, version), connection, files, Some(offer));
+        }
+        Ok(())
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        mount: MountNo,
+        name: Name,
+        connection: OwnedFd,
+        files: Arc<Files>,
+        offer: Option<KernelOffer>,
+    ) {
+        let kept = connection.try_clone();
+        let begun = kept.map_err(|error| error.to_string()).and_then(|kept| {
+            let session = self.session(&name, connection, &files, offer)?;
+            Ok((kept, session))
+        });
+        let (connection, session) = match begun {
+            Ok(begun) => begun,
+            Err(why) => {
+                self.failed(mount, &why);
+                return;
+            }
+        };
+        let offer = session.offer();
+        let mut table = self.table.lock();
+        tell(&table, &News::Serving { mount, offer }, &[]);
+        let served = Served {
+            name,
+            offer,
+            connection,
+            files,
+        };
+        table.served.insert(mount, served);
+        drop(table);
+        let images = Arc::clone(self);
+        let waiting = std::thread::Builder::new()
+            .name("waiting".to_owned())
+            .stack_size(WAITING_STACK_BYTES)
+            .spawn(move || images.wait(mount, session));
+        if let Err(error) = waiting {
+            tracing::error!(%error, "the end of a mount will not be noticed");
+        }
+    }
+
+    fn session(
+        &self,
+        name: &Name,
+        connection: OwnedFd,
+        files: &Files,
+        offer: Option<KernelOffer>,
+    ) -> Result<SessionHandle, String> {
+        let [archive, index] = &files.0[..] else {
+            return Err("it has not the files that it should have".to_owned());
+        };
+        let metrics = Arc::new(Metrics::default());
+        let prepare = || -> Result<Prepared, Box<dyn std::error::Error>> {
+            let label = Path::new(name.0.as_str());
+            let archive = Archive::of(File::from(archive.try_clone()?), label)?;
+            let index = OpenedIndex::of(File::from(index.try_clone()?), label)?;
+            let image = Image::open(&archive, &index, self.shared.budget(), &metrics)?;
+            let root = image.index.summary().root.unwrap_or(Ino::ROOT);
+            let parts = Parts {
+                index: image.index,
+                source: image.source,
+                version: name.1.0,
+                name: label,
+                archive_bytes: archive.metadata().len(),
+                index_bytes: index.sidecar.len(),
+            };
+            let options = FsOptions {
+                root,
+                owner: self.owner,
+                devices: false,
+            };
+            Ok(Prepared::new(parts, options, &self.shared, &metrics)?)
+        };
+        let prepared = prepare().map_err(|error| error.to_string())?;
+        let connection = match offer {
+            None => Connection::Fresh(connection),
+            Some(offer) => Connection::Live(connection, offer),
+        };
+        let session = prepared.serve(connection, &self.tuning);
+        session.map_err(|error| error.to_string())
+    }
+
+    /// Waits until nobody uses a mount any more.
+    fn wait(&self, mount: MountNo, session: SessionHandle) {
+        if let Err(error) = session.wait() {
+            tracing::error!(mount = mount.0, %error, "a mount ended");
+        }
+        let mut table = self.table.lock();
+        table.served.remove(&mount);
+        tell(&table, &News::Ended { mount }, &[]);
+        if self.is_draining() && table.served.is_empty() {
+            std::process::exit(0);
+        }
+    }
+
+    fn failed(&self, mount: MountNo, why: &str) {
+        let why = why.to_owned();
+        self.tell(&News::Failed { mount, why }, &[]);
+    }
+
+    /// Answers an owner's question.
+    pub(super) fn answer(&self, id: u64, _question: &str) -> Result<(), WorkerError> {
+        let answer = String::new();
+        self.tell(&News::Answer { id, answer }, &[]);
+        Ok(())
+    }
+
+    /// Takes nothing in any more; whether nothing is served.
+    pub(super) fn drain(&self) -> bool {
+        self.draining.store(true, Ordering::Relaxed);
+        self.table.lock().served.is_empty()
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+fn tell(table: &Table, news: &News, fds: &[BorrowedFd<'_>]) {
+    if let Some(link) = &table.link
+        && let Err(error) = link.send(news, fds)
+    {
+        give_up(link, &error);
+    }
+}
+
+/// It would not know any more what is served. The next one is told everything.
+fn give_up(link: &Link, error: &io::Error) {
+    tracing::warn!(%error, "the supervisor does not listen");
+    link.close();
+}
+
+fn send_offer(link: &Link, path: &ImagePath, version: Version, files: &Files) -> io::Result<()> {
+    let offer = News::Offer {
+        path: path.clone(),
+        version,
+    };
+    let fds: Vec<_> = files.borrowed().collect();
+    link.send(&offer, &fds)
+}
