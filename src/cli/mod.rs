@@ -4,6 +4,7 @@
 //! error as one line that begins with `distrofs:` and says what to do next.
 
 mod args;
+mod attach;
 mod cat;
 mod doctor;
 mod index;
@@ -14,6 +15,7 @@ mod opening;
 mod progress;
 
 mod run;
+mod serve;
 mod served;
 mod serving;
 
@@ -47,6 +49,9 @@ pub fn run() -> ExitCode {
         Command::Cat(job) => cat::run(&job),
         Command::Stats(job) => stats::run(&job),
         Command::View(job) => view::run(&job),
+        Command::Serve(job) => serve::run(&job),
+        Command::Attach(job) => attach::run(job),
+        Command::Worker { home } => serve::work(&home),
         Command::Inspect(job) => return conclude(inspect::run(&job)),
         Command::Verify(job) => return conclude(verify::run(&job)),
         Command::Doctor(job) => return conclude(doctor::run(&job)),

@@ -209,6 +209,16 @@ fn helper_options(request: &MountRequest) -> OsString {
 }
 
 impl Mount {
+    /// The mount at `target`, if one of ours is there, whoever made it. Dropping it
+    /// unmounts it, too.
+    pub fn found(target: &Path) -> io::Result<Option<Mount>> {
+        Ok(Identity::of(target)?.map(|identity| Mount {
+            target: target.to_owned(),
+            device: identity.device,
+            identity,
+        }))
+    }
+
     /// Where it is mounted.
     pub fn target(&self) -> &Path {
         &self.target

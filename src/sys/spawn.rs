@@ -45,6 +45,7 @@ impl Spawn<'_> {
         }
         let mut command = Command::new("/proc/self/exe");
         command
+            .arg0("distrofs")
             .args(&self.args)
             .env_clear()
             .current_dir("/")

@@ -14,7 +14,7 @@
 //! mounted; a container's (`Home`), while a view of it is made; the records'
 //! (`Records`), for a moment: no image is asked for anything meanwhile.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -177,10 +177,9 @@ impl State {
 
     /// Where a container's layers above an image are. Waits until nobody else works
     /// there.
-    pub(super) fn home(&self, image: &Path, container: u32) -> Result<Home, ViewError> {
+    pub(super) fn home(&self, image: &Path, name: &str) -> Result<Home, ViewError> {
         let made = || loop {
-            let containers = self.image(image)?.make(CONTAINERS)?;
-            let dir = containers.make(&container.to_string())?;
+            let dir = self.image(image)?.make(CONTAINERS)?.make(name)?;
             let lock = match lock(&dir, FlockOperation::LockExclusive) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 lock => lock?,
@@ -191,6 +190,14 @@ impl State {
             }
         };
         made().map_err(self.failed("make the directory of a container"))
+    }
+
+    /// The highest number of those homes that are called `prefix` and a number.
+    pub(super) fn last_home(&self, image: &Path, prefix: &str) -> Result<u32, ViewError> {
+        let names = || self.image(image)?.make(CONTAINERS)?.names();
+        let names = names().map_err(self.failed("list the directories of containers"))?;
+        let number = |name: &CString| name.to_str().ok()?.strip_prefix(prefix)?.parse().ok();
+        Ok(names.iter().filter_map(number).max().unwrap_or(0))
     }
 
     /// The last view of a container. Its layers are in use until found not to be, as
@@ -208,10 +215,10 @@ impl State {
     }
 
     /// Removes the layers of a container whose directory the caller has.
-    pub(super) fn remove_home(&self, image: &Path, container: u32) -> Result<(), ViewError> {
+    pub(super) fn remove_home(&self, image: &Path, name: &str) -> Result<(), ViewError> {
         let containers = self.image(image).and_then(|at| at.make(CONTAINERS));
         containers
-            .and_then(|at| at.remove(&container.to_string()))
+            .and_then(|at| at.remove(name))
             .map_err(self.failed("remove what a container wrote"))
     }
 }
@@ -379,8 +386,8 @@ mod tests {
         let turn = state.turn(a).unwrap();
         assert!(state.try_turn(a).unwrap().is_none());
         assert!(state.try_turn(b).unwrap().is_some());
-        let home = state.home(a, 30_001).unwrap();
-        let _other = state.home(a, 30_002).unwrap();
+        let home = state.home(a, "30001").unwrap();
+        let _other = state.home(a, "30002").unwrap();
         let records = state.lock_records().unwrap();
         assert!(lock(&state.dir, FlockOperation::NonBlockingLockExclusive).is_err());
         drop(records);
@@ -389,12 +396,12 @@ mod tests {
         assert!(state.try_turn(a).unwrap().is_some());
         // Who waited for one that was removed gets one that is there.
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| state.home(a, 30_001).unwrap());
-            state.remove_home(a, 30_001).unwrap();
+            let waiting = scope.spawn(|| state.home(a, "30001").unwrap());
+            state.remove_home(a, "30001").unwrap();
             drop(home);
             waiting.join().unwrap().dir.write("file", b"x").unwrap();
         });
-        let home = state.home(a, 30_001).unwrap();
+        let home = state.home(a, "30001").unwrap();
         assert!(home.dir.read("file", 1).unwrap().is_some());
     }
 }

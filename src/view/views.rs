@@ -114,6 +114,14 @@ struct Prepared {
     is_other: bool,
 }
 
+impl Prepared {
+    /// With all that is worth knowing.
+    fn told(mut self) -> Composed {
+        self.composed.notes = self.notes;
+        self.composed
+    }
+}
+
 /// A view, and whether it is there.
 #[derive(Clone, Debug)]
 pub struct Listed {
@@ -131,9 +139,10 @@ impl State {
             cause,
         };
         let at = place_of(new.at)?;
-        let home = self.home(&new.image.archive, new.container)?;
+        let home = self.home(&new.image.archive, &new.container.to_string())?;
         self.refuse_second(new, &home, &at)?;
         let place = Dir::open(&at).map_err(at_failed)?;
+        self.wait_for_end(&home, new.container)?;
         let prepared = self.prepare(
             &home,
             &Wanted {
@@ -144,7 +153,6 @@ impl State {
                 passwd: new.passwd.then_some(new.container),
                 is_of_user: false,
             },
-            new.container,
         )?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let for_views = new.is_for_views.then_some(&new.image.mounted_at);
@@ -184,9 +192,9 @@ impl State {
     /// nothing that could be seen from here. It is the only one of that container
     /// and image, and is remembered until the next one is wanted.
     pub fn detached(&self, image: &Image, wanted: &Detached) -> Result<Composed, ViewError> {
-        let home = self.home(&image.archive, wanted.container)?;
-        let at = PathBuf::new();
-        let mut prepared = self.prepare(
+        let home = self.home(&image.archive, &wanted.container.to_string())?;
+        self.wait_for_end(&home, wanted.container)?;
+        let prepared = self.prepare(
             &home,
             &Wanted {
                 image: &image.root,
@@ -196,24 +204,49 @@ impl State {
                 passwd: wanted.passwd.then_some(wanted.container),
                 is_of_user: false,
             },
-            wanted.container,
         )?;
-        self.note(&home, &at, &prepared)?;
+        self.note(&home, Path::new(""), &prepared)?;
         self.note_version(&home, image, &prepared);
-        prepared.composed.notes = prepared.notes;
-        Ok(prepared.composed)
+        Ok(prepared.told())
     }
 
-    /// Composes a view once nobody uses the container's layers any more.
-    fn prepare(
-        &self,
-        home: &Home,
-        wanted: &Wanted<'_>,
-        container: u32,
-    ) -> Result<Prepared, ViewError> {
-        if let Some(last) = self.last_view(home)? {
-            self.wait_for_end(&home.dir, &last, container)?;
+    /// Composes a view that all containers share, and with it what they write. If
+    /// one is still in use, of another version perhaps, what is written to it stays
+    /// with those who use it: two overlays with one upper layer would damage it.
+    pub fn shared(&self, image: &Image, writable: Writable) -> Result<Composed, ViewError> {
+        const SHARED: &str = "shared.";
+        let archive = &image.archive;
+        let mut number = self.last_home(archive, SHARED)?;
+        let mut home = self.home(archive, &format!("{SHARED}{number}"))?;
+        if self.is_in_use(&home)? {
+            number += 1;
+            home = self.home(archive, &format!("{SHARED}{number}"))?;
         }
+        let prepared = self.prepare(
+            &home,
+            &Wanted {
+                image: &image.root,
+                plan: &image.plan,
+                home: &home.dir,
+                writable,
+                passwd: None,
+                is_of_user: false,
+            },
+        )?;
+        self.note(&home, Path::new(""), &prepared)?;
+        self.note_version(&home, image, &prepared);
+        for before in 0..number {
+            let name = format!("{SHARED}{before}");
+            let home = self.home(archive, &name)?;
+            if !self.is_in_use(&home)? {
+                self.remove_home(archive, &name)?;
+            }
+        }
+        Ok(prepared.told())
+    }
+
+    /// Composes a view above layers that nobody uses.
+    fn prepare(&self, home: &Home, wanted: &Wanted<'_>) -> Result<Prepared, ViewError> {
         let version = self.version_of(&home.dir)?;
         let is_other = version.as_deref() != Some(&wanted.plan.version[..]);
         let composed = compose::compose(wanted)?;
@@ -287,24 +320,35 @@ impl State {
 
     /// Waits until nobody uses the layers of a container any more: two overlays
     /// with one upper layer would damage it.
-    fn wait_for_end(&self, home: &Dir, last: &LastView, container: u32) -> Result<(), ViewError> {
+    fn wait_for_end(&self, home: &Home, container: u32) -> Result<(), ViewError> {
+        let mut looks = 0;
+        while self.is_in_use(home)? {
+            looks += 1;
+            if looks > END_LOOKS {
+                return Err(ViewError::InUse { container });
+            }
+            sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    /// Whether somebody uses layers that are kept there.
+    fn is_in_use(&self, home: &Home) -> Result<bool, ViewError> {
+        let Some(last) = self.last_view(home)? else {
+            return Ok(false);
+        };
         if let Some(devices) = &last.devices
             && !devices.iter().any(|device| tree::may_be_there(*device))
         {
-            return Ok(());
+            return Ok(false);
         }
-        let layers = Layers::all(home).map_err(self.failed("look for writable layers"))?;
+        let layers = Layers::all(&home.dir).map_err(self.failed("look for writable layers"))?;
         for layer in &layers {
-            let mut looks = 0;
-            while tree::is_in_use(layer.upper.as_fd(), layer.work.as_fd())? {
-                looks += 1;
-                if looks > END_LOOKS {
-                    return Err(ViewError::InUse { container });
-                }
-                sleep(LOOK_EVERY);
+            if tree::is_in_use(layer.upper.as_fd(), layer.work.as_fd())? {
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Which version of an image a container had last.
@@ -377,19 +421,18 @@ impl State {
 
     /// Removes what a container wrote to an image.
     pub fn reset(&self, image: &Path, container: u32) -> Result<(), ViewError> {
-        let home = self.home(image, container)?;
+        let name = container.to_string();
+        let home = self.home(image, &name)?;
         let mut all = self.lock_records()?.all()?;
         all.retain(|record| is_of(record, image, container));
         all.iter().try_for_each(refuse_if_there)?;
-        if let Some(last) = self.last_view(&home)? {
-            self.wait_for_end(&home.dir, &last, container)?;
-        }
+        self.wait_for_end(&home, container)?;
         let records = self.lock_records()?;
         for record in &all {
             self.forget(&records, record)?;
         }
         drop(records);
-        self.remove_home(image, container)
+        self.remove_home(image, &name)
     }
 }
 

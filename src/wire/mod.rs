@@ -9,6 +9,7 @@
 //! Guarantees: what [`Link::receive`] returns was checked; whoever sends something
 //! else is not heard any more.
 
+pub mod control;
 mod names;
 
 use std::io;
@@ -97,8 +98,8 @@ pub enum News {
     Hello {
         /// [`PROTOCOL`].
         protocol: u32,
-        /// Which build of this program it is.
-        build: String,
+        /// Its process.
+        pid: u32,
     },
     /// An image that can be served, with descriptors of all its files.
     Offer {

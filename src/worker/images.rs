@@ -52,6 +52,8 @@ struct Served {
 struct Table {
     offered: BTreeMap<Name, Arc<Files>>,
     served: BTreeMap<MountNo, Served>,
+    /// Whether all that was there when this began is offered.
+    is_settled: bool,
     link: Option<Link>,
 }
 
@@ -90,6 +92,7 @@ impl Images {
         let Table {
             offered,
             served,
+            is_settled,
             link: Some(link),
         } = &*table
         else {
@@ -99,7 +102,7 @@ impl Images {
             link.set_sending(PATIENCE)?;
             let hello = News::Hello {
                 protocol: PROTOCOL,
-                build: super::BUILD.to_owned(),
+                pid: std::process::id(),
             };
             link.send(&hello, &[])?;
             for (mount, served) in served {
@@ -116,11 +119,21 @@ impl Images {
             for ((path, version), files) in offered {
                 send_offer(link, path, *version, files)?;
             }
-            link.send(&News::Settled, &[])
+            match is_settled {
+                true => link.send(&News::Settled, &[]),
+                false => Ok(()),
+            }
         };
         if let Err(error) = told() {
             give_up(link, &error);
         }
+    }
+
+    /// All that was there when this began is offered.
+    pub(super) fn settle(&self) {
+        let mut table = self.table.lock();
+        table.is_settled = true;
+        tell(&table, &News::Settled, &[]);
     }
 
     /// Tells the supervisor, if there is one; the next one is told what matters.

@@ -23,12 +23,9 @@ pub use error::WorkerError;
 use crate::sys::confine::confine;
 use crate::sys::packets::Listener;
 use crate::sys::spawn;
-use crate::wire::{Link, News, Order, PROTOCOL};
+use crate::wire::{Link, Order, PROTOCOL};
 use images::Images;
 use library::Library;
-
-/// Tells builds of this program apart.
-pub const BUILD: &str = env!("CARGO_PKG_VERSION");
 
 /// How long an order may be on its way to a supervisor that hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -143,7 +140,7 @@ fn look(mut library: Library, images: &Images) {
         }
         if !settled {
             settled = true;
-            images.tell(&News::Settled, &[]);
+            images.settle();
         }
         std::thread::sleep(LOOK_EVERY);
     }
