@@ -154,7 +154,7 @@ fn workers_that_are_killed_lose_nothing() {
                 kills += u32::from(kill_process(worker, Signal::KILL).is_ok());
             }
             forget_pages();
-            sleep(Duration::from_millis(110));
+            sleep(Duration::from_millis(80));
         }
         println!("{KILLS} kills in {:?}", began.elapsed());
     });
@@ -162,5 +162,129 @@ fn workers_that_are_killed_lose_nothing() {
     assert!(read > 100, "only {read} files were read");
     assert_eq!(mapped.first(), 0x7f);
     assert_eq!(sums(&at), expected);
+    service.stop();
+}
+
+#[test]
+fn a_supervisor_that_is_killed_loses_nothing() {
+    let mut service = Service::new(&[S]);
+    service.upload(S, &debian_tgz(), "debian.tgz");
+    let tree = service.path().join("tree");
+    exploded(&debian_tgz(), &tree);
+    let expected = sums(&tree);
+    service.start();
+    let at = service.distros(S).join("debian");
+    let before = service.mounts();
+    let read = Readers::during(&at, &expected, || {
+        for _ in 0..3 {
+            let worker = service.worker(S).expect("a worker");
+            service.kill();
+            forget_pages();
+            sleep(Duration::from_millis(200));
+            service.start();
+            assert_eq!(service.worker(S), Some(worker), "the worker goes on");
+            // The new supervisor has all that a next worker needs.
+            kill_process(worker, Signal::KILL).expect("kill the worker");
+            forget_pages();
+            let next = eventually(SOON, || service.worker(S).is_some_and(|pid| pid != worker));
+            assert!(next, "no worker: {}", service.log());
+        }
+    });
+    assert!(read > 100, "only {read} files were read");
+    assert_eq!(service.mounts(), before, "nothing was mounted again");
+    assert_eq!(sums(&at), expected);
+    service.stop();
+    let gone = eventually(SOON, || service.worker(S).is_none());
+    assert!(
+        gone && service.mounts().is_empty(),
+        "{:?}",
+        service.mounts()
+    );
+}
+
+#[test]
+fn containers_attach_views_of_their_own() {
+    let mut service = Service::new(&[S]);
+    service.upload(S, &debian_tgz(), "debian.tgz");
+    service.start();
+    let ran = service.attached(
+        30_001,
+        "30000/debian",
+        "echo mine >\"$1/tmp/file\"; cat \"$1/tmp/file\"",
+    );
+    assert_eq!(ran.ok().stdout, "mine\n");
+    // It was in its own mount namespace only, and is there at the next start.
+    let ran = service.attached(30_001, "30000/debian", "cat \"$1/tmp/file\"");
+    assert_eq!(ran.ok().stdout, "mine\n");
+    let ran = service.attached(30_002, "30000/debian", "ls \"$1/tmp\"");
+    assert_eq!(ran.ok().stdout, "");
+    service
+        .attached(30_001, "30000/none", "")
+        .refused(1, &["no image none", "image list"]);
+    service
+        .attached(30_001, "31000/debian", "")
+        .refused(1, &["home 31000 is not served"]);
+    service.stop();
+    service
+        .attached(30_001, "30000/debian", "")
+        .refused(1, &["no service answers", "distrofs serve"]);
+}
+
+#[test]
+fn a_new_version_is_for_new_starts() {
+    let mut service = Service::new(&[S]);
+    let image = |version: &str| {
+        let tree = service.path().join(format!("tree-{version}"));
+        let archive = service.path().join(format!("{version}.tgz"));
+        fs::create_dir_all(tree.join("etc")).expect("make directories");
+        fs::write(tree.join("etc/version"), version).expect("write a file");
+        common::archive::tar(&tree, &archive, &["-z"]);
+        archive
+    };
+    let (one, two) = (image("one"), image("two"));
+    service.upload(S, &one, "own.tgz");
+    service.start();
+    let version = service.distros(S).join("own/etc/version");
+    let held = File::open(&version).expect("open a file");
+    let mapped = Mapping::new(&held, ProtFlags::READ).expect("map a file");
+    let script = "cat \"$1/etc/version\"; read wait <\"$2\"; cat \"$1/etc/version\"";
+    let fifo = service.path().join("fifo");
+    run(Command::new("mkfifo").arg(&fifo)).ok();
+    let mut container = service.attaching(30_001, "30000/own", script);
+    let output = service.path().join("output");
+    let log = File::create(&output).expect("make a file");
+    let mut container = container.arg(&fifo).stdout(log).spawn().expect("start");
+    let written = eventually(SOON, || fs::read(&output).is_ok_and(|text| text == b"one"));
+    assert!(written, "the container did not start");
+    service.upload(S, &two, "own.tgz");
+    let is_new = || fs::read(&version).is_ok_and(|text| text == b"two");
+    assert!(eventually(SOON, is_new), "{}", service.log());
+    for _ in 0..2 {
+        let worker = service.worker(S).expect("a worker");
+        kill_process(worker, Signal::KILL).expect("kill the worker");
+        let next = eventually(SOON, || service.worker(S).is_some_and(|pid| pid != worker));
+        assert!(next, "no worker: {}", service.log());
+        forget_pages();
+    }
+    fs::write(&fifo, "go\n").expect("tell the container");
+    assert!(container.wait().expect("wait").success());
+    assert_eq!(fs::read_to_string(&output).expect("read"), "oneone");
+    let mut text = String::new();
+    (&held)
+        .read_to_string(&mut text)
+        .expect("read what was opened before");
+    assert_eq!((text.as_str(), mapped.first()), ("one", b'o'));
+    let ran = service.attached(30_003, "30000/own", "cat \"$1/etc/version\"");
+    assert_eq!(ran.ok().stdout, "two");
+    drop((mapped, held));
+    // Nobody has the old one any more.
+    let images = || {
+        service
+            .mounts()
+            .iter()
+            .filter(|at| at.starts_with(service.run_dir()))
+            .count()
+    };
+    assert_eq!(images(), 1, "{:?}", service.mounts());
     service.stop();
 }

@@ -9,6 +9,7 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
@@ -24,6 +25,10 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// How long images may take to be served.
 const READY_LIMIT: Duration = Duration::from_secs(120);
 
+/// A mount namespace has copies of all mounts that there are when it is made, also
+/// of those of other tests: one service at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// Homes, and what serves their images.
 pub(crate) struct Service {
     path: PathBuf,
@@ -32,6 +37,7 @@ pub(crate) struct Service {
     over: Option<Sender<()>>,
     watchdog: Option<JoinHandle<()>>,
     _dir: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Service {
@@ -39,6 +45,7 @@ impl Service {
     #[track_caller]
     pub(crate) fn new(homes: &[u32]) -> Self {
         super::need_real_mounts();
+        let alone = ONE_AT_A_TIME.lock();
         let directory = super::temp_dir();
         let path = directory
             .path()
@@ -60,6 +67,7 @@ impl Service {
             over: Some(over),
             watchdog: Some(watchdog),
             _dir: directory,
+            _alone: alone.unwrap_or_else(PoisonError::into_inner),
         };
         for home in homes {
             dir(&service.distros(*home), 0o755);
