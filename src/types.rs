@@ -95,6 +95,9 @@ pub trait Region: Send + Sync {
     /// Says that the bytes in `range` will be read soon, so that they are on
     /// their way meanwhile. Only a hint.
     fn will_need(&self, _range: Range<usize>) {}
+
+    /// Says that nothing will be read for a while, so that no memory is needed.
+    fn trim(&self) {}
 }
 
 impl Region for Vec<u8> {

@@ -285,6 +285,6 @@ fn a_new_version_is_for_new_starts() {
             .filter(|at| at.starts_with(service.run_dir()))
             .count()
     };
-    assert_eq!(images(), 1, "{:?}", service.mounts());
+    assert!(eventually(SOON, || images() == 1), "{:?}", service.mounts());
     service.stop();
 }

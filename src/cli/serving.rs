@@ -48,7 +48,7 @@ pub(super) fn start(
 ) -> Result<Serving, Failure> {
     let shared = Shared::new(how.memory_bytes, metrics)?;
     read_tables(&opened.index, how.memory_bytes);
-    let image = Image::open(&opened.archive, &opened.index, shared.budget(), metrics)?;
+    let image = Image::sharing(&opened.archive, &opened.index, shared.decoders(), metrics)?;
     let index = image.index.clone();
     let root = served::root(how.root.as_deref(), &index)?;
     let options = FsOptions {

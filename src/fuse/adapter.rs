@@ -64,12 +64,12 @@ impl Adapter {
         offer: Arc<OnceLock<KernelOffer>>,
     ) -> io::Result<Adapter> {
         let failures = Arc::new(Failures::new(Arc::clone(&metrics)));
-        let reads = Reads::start(
+        let reads = Reads::new(
             Arc::clone(&fs),
             tuning,
             Arc::clone(&metrics),
             Arc::clone(&failures),
-        )?;
+        );
         Ok(Adapter {
             fs,
             tuning: tuning.clone(),

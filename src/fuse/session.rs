@@ -109,9 +109,7 @@ pub fn serve(
         .get()
         .ok_or_else(|| SessionError::Handshake(io::Error::other("no handshake was made")))?;
     let notifier = session.notifier();
-    invalidations
-        .start(move |ino| notifier.inval_inode(INodeNo(ino), 0, 0))
-        .map_err(SessionError::Thread)?;
+    invalidations.by(move |ino| notifier.inval_inode(INodeNo(ino), 0, 0));
     let thread = std::thread::Builder::new()
         .name("session".to_owned())
         .stack_size(128 * 1024)

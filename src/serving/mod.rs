@@ -19,7 +19,8 @@ use crate::fs::{FsError, FsOptions, ImageFs};
 use crate::fuse::{self, Answers, Connection, SessionError, SessionHandle};
 use crate::index::Index;
 use crate::metrics::Metrics;
-use crate::source::BlockSource;
+use crate::source::{BlockSource, Decoders};
+use crate::sys::alloc;
 use crate::sys::ioctl::Question;
 use crate::types::Ino;
 use crate::view::Plan;
@@ -29,8 +30,8 @@ pub use settle::settle;
 /// Why an image cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServingError {
-    /// There is no memory left for a cache.
-    #[error("no memory for a cache")]
+    /// There is no memory left for a cache and a decoder.
+    #[error("there is not enough memory to serve images: give more with `memory`")]
     Memory,
     /// A thread could not be started.
     #[error("no thread could be started ({0}): raise the limit on processes")]
@@ -43,7 +44,7 @@ pub enum ServingError {
 /// What all images of a process share.
 #[derive(Debug)]
 pub struct Shared {
-    budget: MemoryBudget,
+    decoders: Decoders,
     cache: Arc<BlockCache>,
     prefetcher: Prefetcher,
     images: AtomicU32,
@@ -56,16 +57,29 @@ impl Shared {
         let budget = MemoryBudget::new(memory_bytes);
         let cache = BlockCache::new(&budget, Arc::clone(metrics)).ok_or(ServingError::Memory)?;
         Ok(Shared {
-            budget,
+            decoders: Decoders::new(budget).map_err(|_| ServingError::Memory)?,
             cache: Arc::new(cache),
             prefetcher: Prefetcher::start().map_err(ServingError::Thread)?,
             images: AtomicU32::new(0),
         })
     }
 
+    /// Keeps nothing for later: nobody has read anything for a while.
+    pub fn trim(&self) {
+        self.cache.clear();
+        self.decoders.trim();
+        self.budget().release_blocks();
+        alloc::trim();
+    }
+
     /// The memory of this process.
     pub fn budget(&self) -> &MemoryBudget {
-        &self.budget
+        self.decoders.budget()
+    }
+
+    /// What sources decode with.
+    pub fn decoders(&self) -> &Decoders {
+        &self.decoders
     }
 }
 
@@ -145,7 +159,7 @@ impl std::fmt::Debug for Prepared {
 fn answers(parts: &Parts<'_>, root: Ino, shared: &Shared, metrics: &Arc<Metrics>) -> Answers {
     let reporter = Reporter::new(
         Arc::clone(metrics),
-        shared.budget.clone(),
+        shared.budget().clone(),
         (parts.name, parts.archive_bytes),
         &parts.index,
         parts.index_bytes,

@@ -28,6 +28,7 @@ mod tests;
 pub use direct::DirectReader;
 pub use file::ArchiveFile;
 pub use kind::Kind;
+pub use pool::Decoders;
 pub use reader::StreamSource;
 
 /// Bytes by offset. Implementations are shared between threads, and a call may

@@ -13,7 +13,7 @@ use crate::budget::MemoryBudget;
 use crate::index::{Index, IndexError};
 use crate::metrics::Metrics;
 use crate::sidecar::{Sidecar, SidecarError};
-use crate::source::StreamSource;
+use crate::source::{Decoders, StreamSource};
 use crate::types::Ino;
 
 /// Why an index had to be made.
@@ -203,6 +203,21 @@ impl Image {
         budget: &MemoryBudget,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StoreError> {
+        let decoders = Decoders::new(budget.clone());
+        let decoders = decoders.map_err(|cause| StoreError::Source {
+            path: index.place.clone(),
+            cause,
+        })?;
+        Self::sharing(archive, index, &decoders, metrics)
+    }
+
+    /// The same with decoders that other images use, too.
+    pub fn sharing(
+        archive: &Archive,
+        index: &OpenedIndex,
+        decoders: &Decoders,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
         let sidecar = &index.sidecar;
         let find = |id| sidecar.section(id);
         let file = archive.source(metrics)?;
@@ -210,7 +225,7 @@ impl Image {
             Arc::new(file),
             sidecar.region(),
             &find,
-            budget.clone(),
+            decoders,
             Arc::clone(metrics),
         )
         .map_err(|cause| StoreError::Source {

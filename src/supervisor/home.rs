@@ -384,12 +384,13 @@ impl Home {
         for held in known.mounts.values_mut() {
             held.detach();
         }
-        // Dropping the orders closes the connection once all are given.
-        if let Some(orders) = known.orders.take()
-            && let Err(error) = orders.give(Order::Drain, &[])
-        {
+        let orders = known.orders.take();
+        drop(known);
+        let Some(orders) = orders else { return };
+        if let Err(error) = orders.give(Order::Drain, &[]) {
             tracing::warn!(home = self.uid, %error, "a worker was not told to end");
         }
+        orders.finish();
     }
 }
 

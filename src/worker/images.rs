@@ -21,11 +21,13 @@ use crate::fuse::{Connection, SessionHandle};
 use crate::metrics::Metrics;
 use crate::serving::{Parts, Prepared, Shared};
 use crate::store::{Archive, Image, OpenedIndex};
-use crate::types::{Ino, KernelOffer};
+use crate::types::{Ino, KernelOffer, Region};
 use crate::wire::{Begin, ImagePath, Link, MountNo, News, PROTOCOL, Version};
 
-/// Threads that only wait.
-const WAITING_STACK_BYTES: usize = 64 * 1024;
+/// After so many looks without a request an image's index needs no memory, and after
+/// more of them nothing does.
+const LOOKS_IDLE: u32 = 10;
+const LOOKS_ASLEEP: u32 = 60;
 
 /// The files of an image: its archive, and its index.
 #[derive(Debug)]
@@ -40,15 +42,41 @@ impl Files {
 /// An image of a version.
 type Name = (ImagePath, Version);
 
-#[derive(Debug)]
 struct Served {
     name: Name,
     offer: KernelOffer,
     connection: OwnedFd,
     files: Arc<Files>,
+    begun: Begun,
+    /// Requests at the last look, and looks since there were others.
+    requests: u64,
+    idle: u32,
 }
 
-#[derive(Debug, Default)]
+/// A session, and what it takes memory for.
+struct Begun {
+    session: SessionHandle,
+    regions: Vec<Arc<dyn Region>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Served {
+    /// Looks whether it is used; how many looks it was not.
+    fn look(&mut self) -> u32 {
+        let requests = self.begun.metrics.arrivals();
+        self.idle = match requests == self.requests {
+            true => self.idle.saturating_add(1),
+            false => 0,
+        };
+        self.requests = requests;
+        if self.idle == LOOKS_IDLE {
+            self.begun.regions.iter().for_each(|region| region.trim());
+        }
+        self.idle
+    }
+}
+
+#[derive(Default)]
 struct Table {
     offered: BTreeMap<Name, Arc<Files>>,
     served: BTreeMap<MountNo, Served>,
@@ -58,7 +86,6 @@ struct Table {
 }
 
 /// All of them.
-#[derive(Debug)]
 pub(super) struct Images {
     owner: Owner,
     tuning: FuseTuning,
@@ -210,17 +237,17 @@ impl Images {
     ) {
         let kept = connection.try_clone();
         let begun = kept.map_err(|error| error.to_string()).and_then(|kept| {
-            let session = self.session(&name, connection, &files, offer)?;
-            Ok((kept, session))
+            let begun = self.session(&name, connection, &files, offer)?;
+            Ok((kept, begun))
         });
-        let (connection, session) = match begun {
+        let (connection, begun) = match begun {
             Ok(begun) => begun,
             Err(why) => {
                 self.failed(mount, &why);
                 return;
             }
         };
-        let offer = session.offer();
+        let offer = begun.session.offer();
         let mut table = self.table.lock();
         tell(&table, &News::Serving { mount, offer }, &[]);
         let served = Served {
@@ -228,17 +255,34 @@ impl Images {
             offer,
             connection,
             files,
+            begun,
+            requests: 0,
+            idle: 0,
         };
         table.served.insert(mount, served);
-        drop(table);
-        let images = Arc::clone(self);
-        let waiting = std::thread::Builder::new()
-            .name("waiting".to_owned())
-            .stack_size(WAITING_STACK_BYTES)
-            .spawn(move || images.wait(mount, session));
-        if let Err(error) = waiting {
-            tracing::error!(%error, "the end of a mount will not be noticed");
+    }
+
+    /// Notices mounts that nobody uses any more, and what needs no memory. To be
+    /// called again and again; whether nothing is served.
+    pub(super) fn look(&self) -> bool {
+        let mut table = self.table.lock();
+        let is_over = |(mount, served): (&MountNo, &Served)| {
+            served.begun.session.is_finished().then_some(*mount)
+        };
+        let over: Vec<_> = table.served.iter().filter_map(is_over).collect();
+        for mount in over {
+            if let Some(served) = table.served.remove(&mount)
+                && let Err(error) = served.begun.session.wait()
+            {
+                tracing::error!(mount = mount.0, %error, "a mount ended");
+            }
+            tell(&table, &News::Ended { mount }, &[]);
         }
+        let idle = table.served.values_mut().map(Served::look).min();
+        if idle == Some(LOOKS_ASLEEP) {
+            self.shared.trim();
+        }
+        table.served.is_empty()
     }
 
     fn session(
@@ -247,16 +291,16 @@ impl Images {
         connection: OwnedFd,
         files: &Files,
         offer: Option<KernelOffer>,
-    ) -> Result<SessionHandle, String> {
+    ) -> Result<Begun, String> {
         let [archive, index] = &files.0[..] else {
             return Err("it has not the files that it should have".to_owned());
         };
         let metrics = Arc::new(Metrics::default());
-        let prepare = || -> Result<Prepared, Box<dyn std::error::Error>> {
+        let prepare = || -> Result<_, Box<dyn std::error::Error>> {
             let label = Path::new(name.0.as_str());
             let archive = Archive::of(File::from(archive.try_clone()?), label)?;
             let index = OpenedIndex::of(File::from(index.try_clone()?), label)?;
-            let image = Image::open(&archive, &index, self.shared.budget(), &metrics)?;
+            let image = Image::sharing(&archive, &index, self.shared.decoders(), &metrics)?;
             let root = image.index.summary().root.unwrap_or(Ino::ROOT);
             let parts = Parts {
                 index: image.index,
@@ -271,28 +315,20 @@ impl Images {
                 owner: self.owner,
                 devices: false,
             };
-            Ok(Prepared::new(parts, options, &self.shared, &metrics)?)
+            let prepared = Prepared::new(parts, options, &self.shared, &metrics)?;
+            Ok((prepared, vec![index.sidecar.region()]))
         };
-        let prepared = prepare().map_err(|error| error.to_string())?;
+        let (prepared, regions) = prepare().map_err(|error| error.to_string())?;
         let connection = match offer {
             None => Connection::Fresh(connection),
             Some(offer) => Connection::Live(connection, offer),
         };
         let session = prepared.serve(connection, &self.tuning);
-        session.map_err(|error| error.to_string())
-    }
-
-    /// Waits until nobody uses a mount any more.
-    fn wait(&self, mount: MountNo, session: SessionHandle) {
-        if let Err(error) = session.wait() {
-            tracing::error!(mount = mount.0, %error, "a mount ended");
-        }
-        let mut table = self.table.lock();
-        table.served.remove(&mount);
-        tell(&table, &News::Ended { mount }, &[]);
-        if self.is_draining() && table.served.is_empty() {
-            std::process::exit(0);
-        }
+        Ok(Begun {
+            session: session.map_err(|error| error.to_string())?,
+            regions,
+            metrics,
+        })
     }
 
     fn failed(&self, mount: MountNo, why: &str) {

@@ -30,7 +30,9 @@ use library::Library;
 /// How long an order may be on its way to a supervisor that hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often the home is looked at.
+const KEEPER_STACK_BYTES: usize = 128 * 1024;
+
+/// How often the home, and what is served, is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Works until it is told to leave, or until nothing is served any more by a worker
@@ -55,6 +57,12 @@ pub fn run(link: Link) -> Result<(), WorkerError> {
     std::thread::Builder::new()
         .name("library".to_owned())
         .spawn(move || look(library, &looking))
+        .map_err(WorkerError::Thread)?;
+    let keeping = Arc::clone(&images);
+    std::thread::Builder::new()
+        .name("keeper".to_owned())
+        .stack_size(KEEPER_STACK_BYTES)
+        .spawn(move || keep(&keeping))
         .map_err(WorkerError::Thread)?;
     let mut link = Some(link);
     loop {
@@ -126,6 +134,16 @@ fn attend(link: &Link, images: &Arc<Images>) -> Result<Attended, WorkerError> {
                 }
             }
             Order::Leave => return Ok(Attended::Left),
+        }
+    }
+}
+
+/// Looks after what is served, until nothing is and nothing will be.
+fn keep(images: &Images) -> ! {
+    loop {
+        std::thread::sleep(LOOK_EVERY);
+        if images.look() && images.is_draining() {
+            std::process::exit(0);
         }
     }
 }
