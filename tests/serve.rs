@@ -288,3 +288,123 @@ fn a_new_version_is_for_new_starts() {
     assert!(eventually(SOON, || images() == 1), "{:?}", service.mounts());
     service.stop();
 }
+
+#[test]
+fn a_status_tells_what_is_served_and_who_must_not_know() {
+    let mut service = Service::new(&[S, S + 1]);
+    service.upload(S, &debian_tgz(), "debian.tgz");
+    service.start();
+    fs::read(service.distros(S).join("debian/bin/bash")).expect("read a file");
+    let status = service.status(S);
+    let worker = service.worker(S).expect("a worker");
+    assert_eq!(status["worker"], worker.as_raw_nonzero().get(), "{status}");
+    assert_eq!(status["images"][0]["path"], "debian", "{status}");
+    assert_eq!(status["images"][0]["is_current"], true, "{status}");
+    let read = &status["served"][0]["requests"]["read"]["count"];
+    assert!(read.as_u64().is_some_and(|count| count > 0), "{status}");
+    let shown = run(common::program::distrofs(["status", "--run"]).arg(service.run_dir()));
+    let shown = shown.ok().stdout;
+    assert!(
+        shown.contains("home 30001") && shown.contains("debian"),
+        "{shown}"
+    );
+    kill_process(worker, Signal::KILL).expect("kill the worker");
+    let counted = eventually(SOON, || service.status(S)["restarts"] == 1);
+    assert!(counted, "{}", service.status(S));
+    // A user is told of his own home only.
+    let as_user = |uid: u32, args: &[&str]| {
+        let mut command = Command::new("setpriv");
+        let uid = uid.to_string();
+        command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups"]);
+        // By its descriptor: the program may be where this user cannot go.
+        let program = File::open(common::program::binary()).expect("open the program");
+        command
+            .args(["sh", "-c", "exec /proc/self/fd/0 \"$@\"", "sh"])
+            .args(args);
+        command.arg("--run").arg(service.run_dir());
+        let output = command.stdin(program).output().expect("run as a user");
+        (String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr))
+            .into_owned()
+    };
+    let own = as_user(S + 1, &["status", "--json"]);
+    assert!(own.contains("30001") && !own.contains("debian"), "{own}");
+    let refused = as_user(S + 1, &["abort", "30000/debian"]);
+    assert!(refused.contains("for root only"), "{refused}");
+    let refused = as_user(
+        S + 1,
+        &["attach", "30001", "--image", "30000/debian", "--at", "/mnt"],
+    );
+    assert!(refused.contains("for root only"), "{refused}");
+    service.stop();
+}
+
+#[test]
+fn an_image_that_hangs_is_broken_off_and_served_again() {
+    let mut service = Service::new(&[S]);
+    service.upload(S, &debian_tgz(), "debian.tgz");
+    service.start();
+    let at = service.distros(S).join("debian");
+    let held = File::open(at.join("usr/bin/perl")).expect("open a file");
+    let worker = service.worker(S).expect("a worker");
+    kill_process(worker, Signal::STOP).expect("stop the worker");
+    forget_pages();
+    std::thread::scope(|scope| {
+        let hung = scope.spawn(|| {
+            let mut bytes = Vec::new();
+            (&held)
+                .read_to_end(&mut bytes)
+                .expect_err("it is broken off")
+        });
+        sleep(Duration::from_millis(100));
+        assert!(!hung.is_finished());
+        let mut abort = common::program::distrofs(["abort", "30000/debian", "--run"]);
+        run(abort.arg(service.run_dir())).ok();
+        hung.join().expect("the reader ends");
+    });
+    kill_process(worker, Signal::CONT).expect("let the worker go on");
+    let again = eventually(SOON, || fs::read(at.join("bin/bash")).is_ok());
+    assert!(again, "{}", service.log());
+    let mut abort = common::program::distrofs(["abort", "30000/none", "--run"]);
+    run(abort.arg(service.run_dir())).refused(1, &["no image none"]);
+    drop(held);
+    service.stop();
+}
+
+#[test]
+fn a_worker_stays_in_its_control_group() {
+    let parent = format!("/sys/fs/cgroup/memory/distrofs-test-{}", std::process::id());
+    let mut service = Service::new(&[S]);
+    service.set(&format!("cgroups=[\"{parent}/{{uid}}\"]"));
+    service.upload(S, &debian_tgz(), "debian.tgz");
+    service.start();
+    let worker = service.worker(S).expect("a worker").as_raw_nonzero();
+    let group = Path::new(&parent).join("30000/distrofs");
+    let read = |file: &str| fs::read_to_string(group.join(file)).expect("read the group");
+    assert_eq!(read("cgroup.procs").trim(), worker.to_string());
+    assert_eq!(read("memory.limit_in_bytes").trim(), (48 << 20).to_string());
+    let memory = service.status(S)["memory_bytes"].as_u64();
+    assert!(
+        memory.is_some_and(|bytes| bytes > 0),
+        "{}",
+        service.status(S)
+    );
+    // The storage container should run nothing else.
+    let mut other = Command::new("sleep")
+        .arg("1000")
+        .spawn()
+        .expect("start a process");
+    let joined = fs::write(
+        Path::new(&parent).join("30000/cgroup.procs"),
+        other.id().to_string(),
+    );
+    let others = service.status(S)["other_processes"].as_u64();
+    common::attempt(other.kill());
+    common::attempt(other.wait());
+    service.stop();
+    let empty = eventually(SOON, || read("cgroup.procs").is_empty());
+    for group in ["30000/distrofs", "30000", ""] {
+        fs::remove_dir(Path::new(&parent).join(group)).expect("remove a group");
+    }
+    joined.expect("join a group");
+    assert!(empty && others == Some(1), "{others:?}");
+}

@@ -56,6 +56,10 @@ pub(super) enum Command {
     /// Attach a container's own view of an image that is served: for the hook of a
     /// launcher.
     Attach(Attach),
+    /// Show what a service serves, and how that is doing.
+    Status(Status),
+    /// Break the connections of an image that hangs: who waits for it gets an error.
+    Abort(Abort),
     /// What serves one home; the service starts it.
     #[command(hide = true)]
     Worker {
@@ -419,6 +423,35 @@ pub(super) struct Attach {
     /// the view
     #[arg(long)]
     pub(super) passwd: bool,
+    #[command(flatten)]
+    pub(super) service: Service,
+}
+
+/// `distrofs status`
+#[derive(Debug, clap::Args)]
+pub(super) struct Status {
+    /// Print JSON, with --watch a line each time
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Show it again and again, every 2 seconds unless told otherwise
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "2",
+        value_parser = parse_interval
+    )]
+    pub(super) watch: Option<Duration>,
+    #[command(flatten)]
+    pub(super) service: Service,
+}
+
+/// `distrofs abort`
+#[derive(Debug, clap::Args)]
+pub(super) struct Abort {
+    /// The image: the storage container's user, and the path in its `distros`
+    #[arg(value_name = "UID/PATH", value_parser = parse_image)]
+    pub(super) image: ImageOf,
     #[command(flatten)]
     pub(super) service: Service,
 }

@@ -4,7 +4,6 @@
 //! error as one line that begins with `distrofs:` and says what to do next.
 
 mod args;
-mod attach;
 mod cat;
 mod doctor;
 mod index;
@@ -17,6 +16,7 @@ mod progress;
 mod run;
 mod serve;
 mod served;
+mod service;
 mod serving;
 
 mod stats;
@@ -50,7 +50,9 @@ pub fn run() -> ExitCode {
         Command::Stats(job) => stats::run(&job),
         Command::View(job) => view::run(&job),
         Command::Serve(job) => serve::run(&job),
-        Command::Attach(job) => attach::run(job),
+        Command::Attach(job) => service::attach(job),
+        Command::Status(job) => service::status(&job),
+        Command::Abort(job) => service::abort(job),
         Command::Worker { home } => serve::work(&home),
         Command::Inspect(job) => return conclude(inspect::run(&job)),
         Command::Verify(job) => return conclude(verify::run(&job)),

@@ -11,8 +11,9 @@ use std::time::Duration;
 use super::{Supervisor, SupervisorError};
 use crate::sys::packets::{Listener, Packets};
 use crate::view::{Detached, Writable};
-use crate::wire::Link;
 use crate::wire::control::{ImageOf, Reply, Request};
+use crate::wire::report::Status;
+use crate::wire::{Link, pieces};
 
 /// How many may be asked for something at a time.
 const CLIENTS_MAX: usize = 64;
@@ -107,15 +108,26 @@ fn reply(
             }
             link.send(&Reply::View, &[view.tree.as_fd()]).map_err(lost)
         }
-        Request::Status => Err(SupervisorError::Forbidden),
+        Request::Status => {
+            let all = supervisor.homes.iter();
+            let theirs = all.filter(|home| is_root || home.uid == uid);
+            let status = Status {
+                homes: theirs.map(|home| home.status()).collect(),
+            };
+            let text = serde_json::to_string(&status).map_err(|error| lost(error.into()))?;
+            for piece in pieces(&text) {
+                let piece = Reply::Text(piece.to_owned());
+                link.send(&piece, &[]).map_err(lost)?;
+            }
+            Ok(())
+        }
         Request::Ask { home, .. }
         | Request::Abort {
             image: ImageOf { home, .. },
-        } => {
-            if !is_root && uid != home {
-                return Err(SupervisorError::Forbidden);
-            }
-            Err(SupervisorError::NoHome { home })
-        }
+        } if !is_root && uid != home => Err(SupervisorError::Forbidden),
+        Request::Ask { home, question } => supervisor
+            .home(home)?
+            .ask(question, |piece| link.send(&Reply::Text(piece), &[])),
+        Request::Abort { image } => supervisor.home(image.home)?.abort(&image.path),
     }
 }

@@ -5,9 +5,10 @@
 //! what it offers, in its own home, and nothing else.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,8 +18,15 @@ use super::orders::Orders;
 use super::places::Places;
 use super::process::Process;
 use crate::sys::packets::Listener;
+use crate::sys::{cgroup, mount};
 use crate::view::{Composed, Detached, Image, State, Writable};
+use crate::wire::report::{HomeStatus, ImageStatus};
 use crate::wire::{Begin, ImagePath, Link, MountNo, News, Order, Version};
+
+/// How long a worker may take between two pieces of an answer, and how many may wait
+/// to be passed on.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+const ANSWER_PIECES_MAX: usize = 256;
 
 /// Where things of one home are.
 #[derive(Debug)]
@@ -54,10 +62,15 @@ struct Known {
     /// The version of each image that new starts get.
     current: BTreeMap<ImagePath, MountNo>,
     orders: Option<Orders>,
+    /// The process of the worker.
+    worker: Option<u32>,
     /// Whether all that was there is served.
     is_settled: bool,
     /// Mounts that were made and do not answer yet.
     expected: Vec<MountNo>,
+    /// Questions that are not answered yet.
+    asked: BTreeMap<u64, SyncSender<String>>,
+    questions: u64,
 }
 
 impl Home {
@@ -92,8 +105,11 @@ impl Home {
                 mounts: BTreeMap::new(),
                 current: BTreeMap::new(),
                 orders: None,
+                worker: None,
                 is_settled: false,
                 expected: Vec::new(),
+                asked: BTreeMap::new(),
+                questions: 0,
             }),
             settled: Condvar::new(),
             stopping: AtomicBool::new(false),
@@ -108,11 +124,6 @@ impl Home {
     fn failed(&self, doing: &'static str) -> impl Fn(std::io::Error) -> SupervisorError {
         let home = self.uid;
         move |cause| SupervisorError::Worker { home, doing, cause }
-    }
-
-    /// How often a worker was started in place of one that died.
-    pub(super) fn restarts(&self) -> u64 {
-        self.restarts.load(Ordering::Relaxed)
     }
 
     /// Serves the home until it is stopped.
@@ -130,7 +141,7 @@ impl Home {
                 self.listen(&link, &mut process);
                 link.close();
             }
-            self.known().orders = None;
+            self.known().lose();
             if self.stopping.load(Ordering::Relaxed) {
                 break;
             }
@@ -193,8 +204,11 @@ impl Home {
         loop {
             match link.receive::<News>() {
                 Ok(None) => return,
-                Ok(Some((News::Hello { pid, .. }, _))) if process.is_unknown() => {
-                    process.adopt(pid, self.uid);
+                Ok(Some((News::Hello { pid, .. }, _))) => {
+                    if process.is_unknown() {
+                        process.adopt(pid, self.uid);
+                    }
+                    self.known().worker = Some(pid);
                 }
                 Ok(Some((news, fds))) => {
                     if let Err(error) = self.hear(news, fds) {
@@ -223,10 +237,7 @@ impl Home {
                 self.settled.notify_all();
                 Ok(())
             }
-            News::Ended { mount } => {
-                self.known().forget(mount);
-                Ok(())
-            }
+            News::Ended { mount } => self.ended(mount),
             News::Gone { path } => self.gone(&path),
             News::Holding {
                 mount,
@@ -249,7 +260,10 @@ impl Home {
                 self.settled.notify_all();
                 Ok(())
             }
-            News::Answer { .. } => Ok(()),
+            News::Answer { id, piece } => {
+                self.known().answered(id, piece);
+                Ok(())
+            }
             News::Said { path, text } => {
                 tracing::info!(home = self.uid, %path, ?text, "an image");
                 Ok(())
@@ -257,12 +271,86 @@ impl Home {
         }
     }
 
-    fn order(&self, order: Order, fds: &[BorrowedFd<'_>]) -> Result<(), SupervisorError> {
-        let given = match &self.known().orders {
-            Some(orders) => orders.give(order, fds),
-            None => Ok(()),
+    /// Asks the worker something; each piece of its answer is given to `hear`.
+    pub(super) fn ask(
+        &self,
+        question: String,
+        mut hear: impl FnMut(String) -> std::io::Result<()>,
+    ) -> Result<(), SupervisorError> {
+        let failed = self.failed("ask it");
+        // A worker that says more than is heard loses its answer.
+        let (answer, answered) = sync_channel(ANSWER_PIECES_MAX);
+        let mut known = self.known();
+        known.questions += 1;
+        let id = known.questions;
+        let given = match &known.orders {
+            Some(orders) => orders.give(Order::Ask { id, question }, &[]),
+            None => Err(std::io::Error::other("it is being started: try again")),
         };
-        given.map_err(self.failed("tell it"))
+        given.map_err(&failed)?;
+        known.asked.insert(id, answer);
+        drop(known);
+        loop {
+            match answered.recv_timeout(ANSWER_WITHIN) {
+                Ok(piece) if piece.is_empty() => return Ok(()),
+                Ok(piece) => hear(piece).map_err(&failed)?,
+                Err(_) => {
+                    self.known().asked.remove(&id);
+                    return Err(failed(std::io::Error::other("it does not answer")));
+                }
+            }
+        }
+    }
+
+    /// How it is doing.
+    pub(super) fn status(&self) -> HomeStatus {
+        let known = self.known();
+        let images = known.mounts.iter().map(|(mount, held)| ImageStatus {
+            path: held.path.clone(),
+            version: held.version,
+            is_current: known.current.get(&held.path) == Some(mount),
+            mount: mount.0,
+        });
+        let of_group = |group: &PathBuf| {
+            let all = group.parent().map(cgroup::processes);
+            all.and_then(Result::ok).map_or(0, |all| all.len())
+        };
+        let others = self.groups.iter().map(of_group).max().unwrap_or(0);
+        HomeStatus {
+            home: self.uid,
+            worker: known.worker,
+            restarts: self.restarts.load(Ordering::Relaxed),
+            memory_bytes: self
+                .groups
+                .iter()
+                .find_map(|group| cgroup::memory_bytes(group)),
+            memory_limit_bytes: self.begin.memory_bytes,
+            other_processes: u64::try_from(others).unwrap_or(u64::MAX),
+            images: images.collect(),
+        }
+    }
+
+    /// Breaks the connections of an image: who waits for an answer gets an error.
+    pub(super) fn abort(&self, path: &ImagePath) -> Result<(), SupervisorError> {
+        let known = self.known();
+        let mut mounts = known
+            .mounts
+            .values()
+            .filter(|held| held.path == *path)
+            .peekable();
+        if mounts.peek().is_none() {
+            return Err(SupervisorError::NoImage {
+                home: self.uid,
+                path: path.clone(),
+            });
+        }
+        for held in mounts {
+            mount::abort(held.connection.as_fd()).map_err(|cause| SupervisorError::System {
+                doing: "break a connection",
+                cause,
+            })?;
+        }
+        Ok(())
     }
 
     /// Mounts what is offered, and has it served.
@@ -332,6 +420,23 @@ impl Home {
         published
     }
 
+    /// Nobody uses a mount any more; or its connection was broken, and then new starts
+    /// get another one.
+    fn ended(&self, mount: MountNo) -> Result<(), SupervisorError> {
+        let mut known = self.known();
+        let is_current = known.current.values().any(|current| *current == mount);
+        let again = known.mounts.get_mut(&mount).map(|held| {
+            let files = std::mem::take(&mut held.files);
+            (held.path.clone(), held.version, files)
+        });
+        known.forget(mount);
+        drop(known);
+        match again {
+            Some((path, version, files)) if is_current => self.mount(&path, version, files),
+            _ => Ok(()),
+        }
+    }
+
     fn gone(&self, path: &ImagePath) -> Result<(), SupervisorError> {
         let mut known = self.known();
         let retracted = known.places.retract(path);
@@ -395,6 +500,24 @@ impl Home {
 }
 
 impl Known {
+    /// The worker is gone.
+    fn lose(&mut self) {
+        self.orders = None;
+        self.worker = None;
+        self.asked.clear();
+    }
+
+    fn answered(&mut self, id: u64, piece: String) {
+        let is_last = piece.is_empty();
+        let is_lost = match self.asked.get(&id) {
+            Some(asked) => asked.try_send(piece).is_err(),
+            None => false,
+        };
+        if is_last || is_lost {
+            self.asked.remove(&id);
+        }
+    }
+
     fn is_current(&self, path: &ImagePath, version: Version) -> bool {
         let is_same = |mount: &MountNo| {
             self.mounts

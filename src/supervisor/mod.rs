@@ -25,7 +25,7 @@ mod process;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ pub use error::SupervisorError;
 pub use process::WORKER;
 
 use crate::config::{FuseTuning, ServeConfig};
+use crate::sys::cgroup::{self, Limits};
 use crate::sys::packets::Listener;
 use crate::sys::signal::Signals;
 use crate::view::State;
@@ -44,6 +45,9 @@ use home::{Home, Paths};
 
 /// How long images may take to be served before this is called ready.
 const SETTLE_WITHIN: Duration = Duration::from_secs(600);
+
+/// The control group of a worker, in that of its storage container.
+const GROUP: &str = "distrofs";
 
 /// All homes.
 #[derive(Debug)]
@@ -206,14 +210,21 @@ fn home(config: &ServeConfig, uid: u32) -> Result<Home, SupervisorError> {
     }
     let views = State::open(&state.join("views"))?;
     let opened = (opened, open(&store)?);
-    Home::new(
-        begin,
-        Vec::new(),
-        opened,
-        paths,
-        views,
-        tuning.read_ahead_kib,
-    )
+    let groups = groups(config, uid)?;
+    Home::new(begin, groups, opened, paths, views, tuning.read_ahead_kib)
+}
+
+/// The control groups of a home's worker, made if need be.
+fn groups(config: &ServeConfig, uid: u32) -> Result<Vec<PathBuf>, SupervisorError> {
+    let limits = Limits {
+        memory_bytes: config.memory.0,
+        cpu_weight: config.cpu_weight,
+    };
+    let make = |template: &String| {
+        let parent = PathBuf::from(template.replace("{uid}", &uid.to_string()));
+        cgroup::make(&parent, GROUP, limits).map_err(directory("make a group in", &parent))
+    };
+    config.cgroups.iter().map(make).collect()
 }
 
 /// A directory of ours, made if need be.

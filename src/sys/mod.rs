@@ -5,6 +5,7 @@
 //! wrong thread, a mount that is not ours) is turned into values.
 
 pub mod alloc;
+pub mod cgroup;
 pub mod confine;
 pub mod contain;
 pub mod daemon;

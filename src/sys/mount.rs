@@ -7,7 +7,7 @@
 
 use std::ffi::{CString, OsString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -311,6 +311,21 @@ pub fn abort_connection(device: Device) -> io::Result<()> {
         format!("/sys/fs/fuse/connections/{}/abort", device.minor),
         "1",
     )
+}
+
+/// The same by the descriptor of a connection, also if it is mounted nowhere that can
+/// be seen from here.
+pub fn abort(connection: BorrowedFd<'_>) -> io::Result<()> {
+    // `fdinfo` has had the number of the connection since Linux 6.6.
+    let number = connection.as_raw_fd();
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
+    let mut lines = info.lines();
+    let minor = lines.find_map(|line| line.strip_prefix("fuse_connection:"));
+    let minor = minor.and_then(|minor| minor.trim().parse().ok());
+    let minor = minor.ok_or_else(|| {
+        io::Error::other("this kernel does not say which connection it is: unmount it instead")
+    })?;
+    abort_connection(Device { major: 0, minor })
 }
 
 #[cfg(test)]

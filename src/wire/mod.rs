@@ -11,6 +11,7 @@
 
 pub mod control;
 mod names;
+pub mod report;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -146,12 +147,12 @@ pub enum News {
         /// What the kernel offered.
         offer: KernelOffer,
     },
-    /// An answer to a question.
+    /// A piece of the answer to a question.
     Answer {
         /// Of the question.
         id: u64,
-        /// JSON.
-        answer: String,
+        /// Of JSON, which the supervisor does not read; nothing after the last piece.
+        piece: String,
     },
     /// Something for the log of an image, and of those who use it.
     Said {
@@ -160,6 +161,21 @@ pub enum News {
         /// One line.
         text: String,
     },
+}
+
+/// The longest piece of a text that is sent at once: written in JSON, each of its
+/// characters may take six bytes.
+pub const PIECE_BYTES_MAX: usize = 8 * 1024;
+
+/// The pieces of a text, cut between characters.
+pub fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut left = text;
+    std::iter::from_fn(move || {
+        let at = left.floor_char_boundary(PIECE_BYTES_MAX.min(left.len()));
+        let (piece, rest) = left.split_at(at);
+        left = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// A connection that carries messages.
@@ -230,6 +246,27 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+
+    #[test]
+    fn a_text_of_any_length_comes_in_pieces_that_fit() {
+        for text in [String::new(), "é".repeat(20_001), "\u{1}".repeat(30_000)] {
+            let (ours, theirs) = Link::pair().unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    for piece in pieces(&text) {
+                        let piece = piece.to_owned();
+                        ours.send(&News::Answer { id: 1, piece }, &[]).unwrap();
+                    }
+                    text
+                });
+                let mut joined = String::new();
+                while let Some((News::Answer { piece, .. }, _)) = theirs.receive().unwrap() {
+                    joined += &piece;
+                }
+                assert!(joined.len() == 0 || joined.len() >= 30_000);
+            });
+        }
+    }
 
     #[test]
     fn messages_are_checked_when_they_come() {

@@ -14,15 +14,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use super::questions::{Failed, ImageReport, Question, WorkerReport};
 use super::{PATIENCE, WorkerError};
 use crate::config::FuseTuning;
 use crate::fs::{FsOptions, Owner};
 use crate::fuse::{Connection, SessionHandle};
 use crate::metrics::Metrics;
+use crate::serving::report::Reporter;
 use crate::serving::{Parts, Prepared, Shared};
 use crate::store::{Archive, Image, OpenedIndex};
 use crate::types::{Ino, KernelOffer, Region};
-use crate::wire::{Begin, ImagePath, Link, MountNo, News, PROTOCOL, Version};
+use crate::wire::{Begin, ImagePath, Link, MountNo, News, PROTOCOL, Version, pieces};
 
 /// After so many looks without a request an image's index needs no memory, and after
 /// more of them nothing does.
@@ -58,6 +60,7 @@ struct Begun {
     session: SessionHandle,
     regions: Vec<Arc<dyn Region>>,
     metrics: Arc<Metrics>,
+    reporter: Reporter,
 }
 
 impl Served {
@@ -310,15 +313,22 @@ impl Images {
                 archive_bytes: archive.metadata().len(),
                 index_bytes: index.sidecar.len(),
             };
+            let reporter = Reporter::new(
+                Arc::clone(&metrics),
+                self.shared.budget().clone(),
+                (parts.name, parts.archive_bytes),
+                &parts.index,
+                parts.index_bytes,
+            );
             let options = FsOptions {
                 root,
                 owner: self.owner,
                 devices: false,
             };
             let prepared = Prepared::new(parts, options, &self.shared, &metrics)?;
-            Ok((prepared, vec![index.sidecar.region()]))
+            Ok((prepared, vec![index.sidecar.region()], reporter))
         };
-        let (prepared, regions) = prepare().map_err(|error| error.to_string())?;
+        let (prepared, regions, reporter) = prepare().map_err(|error| error.to_string())?;
         let connection = match offer {
             None => Connection::Fresh(connection),
             Some(offer) => Connection::Live(connection, offer),
@@ -328,6 +338,7 @@ impl Images {
             session: session.map_err(|error| error.to_string())?,
             regions,
             metrics,
+            reporter,
         })
     }
 
@@ -336,11 +347,32 @@ impl Images {
         self.tell(&News::Failed { mount, why }, &[]);
     }
 
-    /// Answers an owner's question.
-    pub(super) fn answer(&self, id: u64, _question: &str) -> Result<(), WorkerError> {
-        let answer = String::new();
-        self.tell(&News::Answer { id, answer }, &[]);
-        Ok(())
+    /// Answers a question, which is JSON.
+    pub(super) fn answer(&self, id: u64, question: &str) {
+        let answer = match serde_json::from_str(question) {
+            Ok(Question::Report) => serde_json::to_string(&self.report()),
+            Err(error) => serde_json::to_string(&Failed {
+                error: format!("not a question that this version knows: {error}"),
+            }),
+        };
+        let answer = answer.unwrap_or_default();
+        let last = std::iter::once("");
+        for piece in pieces(&answer).chain(last) {
+            let piece = piece.to_owned();
+            self.tell(&News::Answer { id, piece }, &[]);
+        }
+    }
+
+    fn report(&self) -> WorkerReport {
+        let table = self.table.lock();
+        let of_image = |(mount, served): (&MountNo, &Served)| ImageReport {
+            mount: mount.0,
+            path: served.name.0.clone(),
+            report: served.begun.reporter.report(),
+        };
+        WorkerReport {
+            images: table.served.iter().map(of_image).collect(),
+        }
     }
 
     /// Takes nothing in any more; whether nothing is served.

@@ -8,11 +8,13 @@
 //! | module | what it is |
 //! |---|---|
 //! | `images` | what is offered, and what is served |
+//! | [`questions`] | what owners ask |
 //! | `library` | the images of the home, and their files |
 
 mod error;
 mod images;
 mod library;
+pub mod questions;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -127,7 +129,7 @@ fn attend(link: &Link, images: &Arc<Images>) -> Result<Attended, WorkerError> {
                 version,
                 offer,
             } => images.adopt(mount, path, version, offer, fds)?,
-            Order::Ask { id, question } => images.answer(id, &question)?,
+            Order::Ask { id, question } => images.answer(id, &question),
             Order::Drain => {
                 if images.drain() {
                     return Ok(Attended::Left);

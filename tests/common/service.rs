@@ -172,6 +172,18 @@ impl Service {
         mounts_below(&self.path)
     }
 
+    /// What `distrofs status --json` says of a home.
+    #[track_caller]
+    pub(crate) fn status(&self, home: u32) -> serde_json::Value {
+        let mut command = distrofs(["status", "--json", "--run"]);
+        let homes = run(command.arg(self.run_dir())).ok().json();
+        let homes = homes.as_array().expect("a list").iter();
+        let found = homes.clone().find(|found| found["home"] == home);
+        found
+            .unwrap_or_else(|| panic!("no home {home}: {homes:?}"))
+            .clone()
+    }
+
     /// `distrofs attach` of the image at `30000/PATH`, in a mount namespace of its
     /// own, and then a script of the shell there. `$1` is where the view is.
     #[track_caller]

@@ -1,42 +1,37 @@
-//! `distrofs attach`: a view of an image that is served, in this mount namespace.
+//! Commands that ask `distrofs serve`.
 
-use std::os::fd::{AsFd, OwnedFd};
+mod attach;
+mod status;
+
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
 use super::Failure;
-use super::args::Attach;
+use super::args::{Abort, Attach, Status};
 use crate::sys::packets::Packets;
-use crate::sys::tree;
-use crate::view::Dir;
 use crate::wire::Link;
 use crate::wire::control::{CONTROL, Reply, Request};
 
-/// How long the service may take: the processes of the container's last start may
-/// have to end first.
+/// How long the service may take: the processes of a container's last start may have
+/// to end first.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) fn run(job: Attach) -> Result<(), Failure> {
-    let place =
-        Dir::open(&job.at).map_err(|cause| format!("cannot open {}: {cause}", job.at.display()))?;
-    let request = Request::Attach {
-        container: job.container,
-        image: job.image,
-        writable: job.writable.map(|writable| writable.name().to_owned()),
-        passwd: job.passwd,
-    };
-    let mut view = None;
-    ask(&job.service.run, &request, |reply, fd| match reply {
-        Reply::View => view = fd,
-        Reply::Note(note) => eprintln!("distrofs: {note}"),
-        _ => {}
-    })?;
-    let view = view.ok_or("the service gave no view: restart it with this version")?;
-    Ok(tree::attach(view.as_fd(), place.as_fd())?)
+pub(super) fn attach(job: Attach) -> Result<(), Failure> {
+    attach::run(job)
+}
+
+pub(super) fn status(job: &Status) -> Result<(), Failure> {
+    status::run(job)
+}
+
+pub(super) fn abort(job: Abort) -> Result<(), Failure> {
+    let request = Request::Abort { image: job.image };
+    ask(&job.service.run, &request, |_, _| {})
 }
 
 /// Asks the service at `run`, and gives its replies to `hear`.
-pub(super) fn ask(
+fn ask(
     run: &Path,
     request: &Request,
     mut hear: impl FnMut(Reply, Option<OwnedFd>),
@@ -60,4 +55,15 @@ pub(super) fn ask(
             Some((reply, fds)) => hear(reply, fds.into_iter().next()),
         }
     }
+}
+
+/// The same for what is answered by a text.
+fn ask_text(run: &Path, request: &Request) -> Result<String, Failure> {
+    let mut text = String::new();
+    ask(run, request, |reply, _| {
+        if let Reply::Text(piece) = reply {
+            text += &piece;
+        }
+    })?;
+    Ok(text)
 }
