@@ -17,6 +17,9 @@ use common::load::{Order, walk};
 use common::mapping::Mapping;
 use common::program::{eventually, run};
 use common::service::Service;
+use distrofs::sys::packets::Packets;
+use distrofs::wire::Link;
+use distrofs::wire::control::{CONTROL, ImageOf, Reply, Request};
 use rustix::mm::ProtFlags;
 use rustix::process::{Signal, kill_process};
 
@@ -357,8 +360,15 @@ fn an_image_that_hangs_is_broken_off_and_served_again() {
         });
         sleep(Duration::from_millis(100));
         assert!(!hung.is_finished());
-        let mut abort = common::program::distrofs(["abort", "30000/debian", "--run"]);
-        run(abort.arg(service.run_dir())).ok();
+        // Not by a program: to start one is to close, in its process, what is open in
+        // this one, about which the worker is asked.
+        let control = service.run_dir().join(CONTROL);
+        let link = Link::from(Packets::connect(&control).expect("connect"));
+        let path = "debian".parse().expect("a path");
+        let image = ImageOf { home: S, path };
+        link.send(&Request::Abort { image }, &[]).expect("ask");
+        let reply = link.receive::<Reply>().expect("an answer");
+        assert!(matches!(reply, Some((Reply::Done, _))), "{reply:?}");
         hung.join().expect("the reader ends");
     });
     kill_process(worker, Signal::CONT).expect("let the worker go on");
