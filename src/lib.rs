@@ -19,6 +19,8 @@
 //! | [`fs`] | the read-only filesystem in plain types |
 //! | [`fuse`] | the adapter to the kernel |
 //! | [`inspect`] | what an owner should know about an image: requirements, risks, packages |
+//! | [`view`] | what one container sees of an image: layers, composed by the kernel |
+//! | [`container`] | a command in a container of its own, with a view as its root |
 //! | [`cli`] | the program |
 //!
 //! A read goes `fuse` → `fs` → `index` for the extents → [`source::ReadAt`],
@@ -31,6 +33,7 @@ pub mod budget;
 pub mod cache;
 pub mod cli;
 pub mod config;
+pub mod container;
 pub mod fs;
 pub mod fuse;
 pub mod index;
@@ -41,3 +44,4 @@ pub mod source;
 pub mod store;
 pub mod sys;
 pub mod types;
+pub mod view;

@@ -97,7 +97,7 @@ fn the_waiting_process_passes_on_how_the_worker_ended() {
 fn threads_are_refused() {
     let output = run(&["case-threads"]);
     assert_eq!(
-        output.stdout, b"cannot go into the background with 2 threads",
+        output.stdout, b"cannot start a process with 2 threads",
         "{output:?}"
     );
 }

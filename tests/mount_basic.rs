@@ -426,7 +426,7 @@ fn unmounting_ends_the_session_and_leaves_later_mounts_alone() {
         let (mount, fd) = mount::mount(&request(dir.path())).unwrap();
         let fs = Arc::new(small().fs());
         let metrics = fs.metrics();
-        let report = Box::new(Vec::new);
+        let report = Box::new(|_| Ok(Vec::new()));
         let session = distrofs::fuse::serve(fd, fs, &Default::default(), metrics, report).unwrap();
         (mount, session)
     };

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::archive::tar;
+use common::mapping::{Mapping, drop_caches};
 use common::mount::Mount;
 use common::program::eventually;
 use rustix::fs::{
@@ -20,7 +21,7 @@ use rustix::fs::{
     XattrFlags,
 };
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, MsyncFlags, ProtFlags};
+use rustix::mm::ProtFlags;
 use rustix::mount::{MountFlags, mount_remount};
 
 const CONTENT: &[u8] = b"what the archive says\n";
@@ -326,60 +327,6 @@ fn store_mapped(path: &Path) -> io::Result<()> {
     let synced = mapping.sync();
     drop(mapping);
     synced.and(file.sync_all())
-}
-
-fn drop_caches() {
-    fs::write("/proc/sys/vm/drop_caches", "3").expect("drop the caches");
-}
-
-/// One page of a file, mapped shared.
-struct Mapping(*mut std::ffi::c_void);
-
-const PAGE_BYTES: usize = 4096;
-
-#[expect(
-    unsafe_code,
-    reason = "a store through a mapping is what is tested; there is no safe way to do it"
-)]
-impl Mapping {
-    fn new(file: &File, prot: ProtFlags) -> io::Result<Self> {
-        // SAFETY: the kernel chooses the place, so no other memory is touched.
-        let place = unsafe {
-            rustix::mm::mmap(
-                std::ptr::null_mut(),
-                PAGE_BYTES,
-                prot,
-                MapFlags::SHARED,
-                file,
-                0,
-            )
-        };
-        Ok(Self(place?))
-    }
-
-    fn first(&self) -> u8 {
-        // SAFETY: mapped readable for the life of `self`; nothing refers to it.
-        unsafe { self.0.cast::<u8>().read_volatile() }
-    }
-
-    /// Only for one that was mapped for writing.
-    fn store_first(&self, byte: u8) {
-        // SAFETY: mapped writable, as the caller promised; nothing refers to it.
-        unsafe { self.0.cast::<u8>().write_volatile(byte) }
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        // SAFETY: the range is the one mapped.
-        Ok(unsafe { rustix::mm::msync(self.0, PAGE_BYTES, MsyncFlags::SYNC) }?)
-    }
-}
-
-#[expect(unsafe_code, reason = "see above")]
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the range is the one mapped, and nothing refers to it.
-        common::attempt(unsafe { rustix::mm::munmap(self.0, PAGE_BYTES) });
-    }
 }
 
 /// The file system does not lose its own content to a file that was changed:

@@ -11,33 +11,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use common::archive::{Packing, tar, untar};
-use common::program::{Ran, binary, run};
+use common::program::Ran;
 use sha2::{Digest, Sha256};
-
-/// Who it is.
-const USER: u32 = 1000;
-
-/// As root: a small disk of the user's own with the program and the archive, a
-/// device that everybody may open, and what `fuse.conf` says.
-const PREPARE: &str = r#"
-mount -t tmpfs -o mode=755 none /mnt
-mknod -m "$DEVICE_MODE" /mnt/fuse c 10 229
-mount --bind /mnt/fuse /dev/fuse
-touch /etc/fuse.conf 2>/dev/null || true
-printf '%s' "$FUSE_CONF" >/mnt/fuse.conf
-mount --bind /mnt/fuse.conf /etc/fuse.conf
-mkdir /mnt/home
-cp "$BINARY" /mnt/distrofs
-cp "$ARCHIVE" /mnt/home/image.tgz
-cp "$ARCHIVE" /mnt/of-root.tgz
-chmod 755 /mnt/distrofs
-chown -R "$USER_ID:$USER_ID" /mnt/home
-exec setpriv --reuid="$USER_ID" --regid="$USER_ID" --clear-groups \
-  env -i -C /mnt/home HOME=/mnt/home PATH="$PATH" DFS=/mnt/distrofs sh -euc "$1"
-"#;
 
 /// Functions for the scripts of the user.
 const HELPERS: &str = r#"
@@ -102,17 +79,8 @@ impl Image {
     /// The same where `/etc/fuse.conf` says `conf` and the device has a mode.
     #[track_caller]
     fn user_where(&self, conf: &str, device: &str, script: &str) -> Ran {
-        let mut command = Command::new("unshare");
-        command
-            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
-            .args(["--propagation", "private", "sh", "-euc", PREPARE, "sh"])
-            .arg(format!("{HELPERS}\n{script}"))
-            .env("BINARY", binary())
-            .env("ARCHIVE", self.archive())
-            .env("FUSE_CONF", conf)
-            .env("DEVICE_MODE", device)
-            .env("USER_ID", USER.to_string());
-        run(&mut command)
+        let script = format!("{HELPERS}\n{script}");
+        common::user::run_where(&self.archive(), conf, device, &script)
     }
 }
 

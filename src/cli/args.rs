@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand};
 
 use crate::config::{ByteSize, ConfigError, FuseTuning};
+use crate::container::Bind;
+use crate::view::Writable;
 
 /// Serves a container image archive as a read-only filesystem, without
 /// unpacking it.
@@ -27,6 +29,8 @@ pub(super) enum Command {
     Index(Index),
     /// Mount an archive on a directory, read-only.
     Mount(Mount),
+    /// Run a command in a container of its own, with an archive as its root.
+    Run(Run),
     /// Unmount an archive; its serving process ends.
     Umount(Umount),
     /// List what is in an archive, without mounting it.
@@ -42,6 +46,9 @@ pub(super) enum Command {
     Verify(Verify),
     /// Show what of this machine works, what degrades, and what to do.
     Doctor(Doctor),
+    /// Give containers their own views of an image.
+    #[command(subcommand)]
+    View(View),
 }
 
 /// How to find or make an index.
@@ -112,6 +119,47 @@ pub(super) struct Mount {
     /// Change a setting, for measurements: KEY=VALUE, repeatable
     #[arg(long, value_name = "KEY=VALUE", help = tune_help())]
     pub(super) tune: Vec<String>,
+}
+
+/// `distrofs run`
+#[derive(Debug, clap::Args)]
+pub(super) struct Run {
+    /// The archive: a tar file, plain or gzip-compressed
+    pub(super) archive: PathBuf,
+    /// What may be written; it is kept in memory, and gone in the end: `paths` that
+    /// everybody may write, the whole `tree` as far as permissions let it, or `none`
+    #[arg(long, value_name = "paths|tree|none", default_value = "paths", value_parser = parse_writable)]
+    pub(super) writable: Writable,
+    /// Show something of this machine in the container: a path here, a path there
+    #[arg(long = "bind", value_name = "SRC:DST", value_parser = parse_bind)]
+    pub(super) binds: Vec<Bind>,
+    /// The user, and the group, that the command runs as
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = parse_user)]
+    pub(super) uid: u32,
+    /// Add the lines of that user to /etc/passwd, group and shadow
+    #[arg(long)]
+    pub(super) passwd: bool,
+    /// Set a variable for the command, besides PATH, HOME and TERM; repeatable
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse_variable)]
+    pub(super) env: Vec<(OsString, OsString)>,
+    /// Who owns all files, as for `mount` [default: the owner of the archive file,
+    /// or yourself where you are not root]
+    #[arg(long, value_name = "UID:GID|keep", value_parser = parse_owner)]
+    pub(super) owner: Option<OwnerArg>,
+    /// Keep owners although one is 30000 or more
+    #[arg(long)]
+    pub(super) i_know: bool,
+    /// Memory to stay within for serving the image
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_memory)]
+    pub(super) memory: ByteSize,
+    /// The directory of the archive that is the root, as for `mount`
+    #[arg(long, value_name = "PATH")]
+    pub(super) root: Option<OsString>,
+    #[command(flatten)]
+    pub(super) indexing: Indexing,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(super) command: Vec<OsString>,
 }
 
 /// `distrofs umount`
@@ -217,6 +265,127 @@ pub(super) struct Doctor {
     pub(super) json: bool,
 }
 
+/// `distrofs view`
+#[derive(Debug, Subcommand)]
+pub(super) enum View {
+    /// Attach a view: the image, read-only but for what everybody may write, and
+    /// that is the container's own.
+    Up(ViewUp),
+    /// Take a view down; what the container wrote stays.
+    Down(ViewDown),
+    /// List the views.
+    List(ViewList),
+    /// Remove what a container wrote to an image.
+    Reset(ViewReset),
+}
+
+/// What all commands on views have.
+#[derive(Debug, clap::Args)]
+pub(super) struct ViewState {
+    /// Where views and what containers write are kept, on a filesystem that
+    /// overlayfs can write to
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/distrofs")]
+    pub(super) state: PathBuf,
+}
+
+/// `distrofs view up`
+#[derive(Debug, clap::Args)]
+pub(super) struct ViewUp {
+    /// An archive, which is mounted if it is not yet, or where one is mounted
+    #[arg(long, value_name = "ARCHIVE|IMAGE_MOUNT")]
+    pub(super) image: PathBuf,
+    /// The user of the container
+    #[arg(long, value_name = "UID")]
+    pub(super) container: u32,
+    /// An existing directory to attach the view on
+    #[arg(long, value_name = "DIR")]
+    pub(super) at: PathBuf,
+    /// What the container may write: `paths` that everybody may write, as mounts of
+    /// their own, all else being read-only; the whole `tree` as far as permissions
+    /// let it, in one mount, as launchers need that bind one mount or remount `/`;
+    /// `none`
+    #[arg(long, value_name = "paths|tree|none", default_value = "paths", value_parser = parse_writable)]
+    pub(super) writable: Writable,
+    /// Who owns all files, as for `mount`, if an archive is given [default: the
+    /// owner of the archive file]
+    #[arg(long, value_name = "UID:GID|keep", value_parser = parse_owner)]
+    pub(super) owner: Option<OwnerArg>,
+    /// Keep owners although one is 30000 or more
+    #[arg(long)]
+    pub(super) i_know: bool,
+    /// Add the lines of the container's user to /etc/passwd, group and shadow of
+    /// the view
+    #[arg(long)]
+    pub(super) passwd: bool,
+    #[command(flatten)]
+    pub(super) state: ViewState,
+}
+
+/// `distrofs view down`
+#[derive(Debug, clap::Args)]
+pub(super) struct ViewDown {
+    /// Where the view is
+    pub(super) dir: PathBuf,
+    #[command(flatten)]
+    pub(super) state: ViewState,
+}
+
+/// `distrofs view list`
+#[derive(Debug, clap::Args)]
+pub(super) struct ViewList {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) state: ViewState,
+}
+
+/// `distrofs view reset`
+#[derive(Debug, clap::Args)]
+pub(super) struct ViewReset {
+    /// The archive, or where it is mounted
+    #[arg(long, value_name = "ARCHIVE|IMAGE_MOUNT")]
+    pub(super) image: PathBuf,
+    /// The user of the container
+    #[arg(long, value_name = "UID")]
+    pub(super) container: u32,
+    #[command(flatten)]
+    pub(super) state: ViewState,
+}
+
+/// Names may hold colons: the last one that a slash follows parts them.
+fn parse_bind(text: &str) -> Result<Bind, String> {
+    let parted = text.rfind(":/").filter(|at| *at > 0);
+    let (from, to) = parted
+        .map(|at| (&text[..at], &text[at + 1..]))
+        .ok_or_else(|| {
+            "give SRC:DST, DST being absolute, for example /srv/data:/data".to_owned()
+        })?;
+    Ok(Bind {
+        from: from.into(),
+        to: to.into(),
+    })
+}
+
+fn parse_variable(text: &str) -> Result<(OsString, OsString), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
+        _ => Err("give NAME=VALUE".to_owned()),
+    }
+}
+
+/// The last number is "no change" to setuid(2).
+fn parse_user(text: &str) -> Result<u32, String> {
+    let number = text.parse::<u32>().ok().filter(|n| *n != u32::MAX);
+    number.ok_or_else(|| "give the number of a user".to_owned())
+}
+
+fn parse_writable(text: &str) -> Result<Writable, String> {
+    let all = [Writable::Paths, Writable::Tree, Writable::None];
+    let found = all.into_iter().find(|writable| writable.name() == text);
+    found.ok_or_else(|| "give paths, tree or none".to_owned())
+}
+
 /// Whose files they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OwnerArg {
@@ -224,6 +393,15 @@ pub(super) enum OwnerArg {
     Keep,
     /// All of one user and group.
     Squash { uid: u32, gid: u32 },
+}
+
+impl std::fmt::Display for OwnerArg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            OwnerArg::Keep => f.write_str("keep"),
+            OwnerArg::Squash { uid, gid } => write!(f, "{uid}:{gid}"),
+        }
+    }
 }
 
 fn parse_owner(text: &str) -> Result<OwnerArg, String> {

@@ -13,13 +13,16 @@ mod mount;
 mod opening;
 mod progress;
 mod report;
+mod run;
 mod served;
+mod serving;
 mod settle;
 mod stats;
 mod table;
 mod text;
 mod umount;
 mod verify;
+mod view;
 
 use std::process::ExitCode;
 
@@ -38,10 +41,12 @@ pub fn run() -> ExitCode {
     let done = match args.command {
         Command::Index(job) => index::run(&job),
         Command::Mount(job) => return mount::run(job),
+        Command::Run(job) => return run::run(job),
         Command::Umount(job) => umount::run(&job),
         Command::Ls(job) => ls::run(&job),
         Command::Cat(job) => cat::run(&job),
         Command::Stats(job) => stats::run(&job),
+        Command::View(job) => view::run(&job),
         Command::Inspect(job) => return conclude(inspect::run(&job)),
         Command::Verify(job) => return conclude(verify::run(&job)),
         Command::Doctor(job) => return conclude(doctor::run(&job)),

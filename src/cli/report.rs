@@ -3,7 +3,7 @@
 //! `docs/json.md`.
 //!
 //! Guarantees: a report fits into the answer of the ioctl
-//! ([`REPORT_BYTES`](crate::sys::ioctl::REPORT_BYTES)), whatever the archive is
+//! ([`ANSWER_BYTES`](crate::sys::ioctl::ANSWER_BYTES)), whatever the archive is
 //! called.
 
 use std::path::Path;
@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::Op;
-    use crate::sys::ioctl::{REPORT_BYTES, pack_report};
+    use crate::sys::ioctl::{ANSWER_BYTES, pack};
 
     /// Every number as long as it can get, every kind of request, and a path of
     /// nothing but what is longest in JSON.
@@ -173,8 +173,8 @@ mod tests {
             stats.mean_us = u64::MAX;
         }
         let bytes = serde_json::to_vec(&report).unwrap();
-        assert!(bytes.len() < usize::from(REPORT_BYTES), "{}", bytes.len());
-        assert!(pack_report(&bytes).is_some());
+        assert!(bytes.len() < usize::from(ANSWER_BYTES), "{}", bytes.len());
+        assert!(pack(&bytes).is_some());
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub enum FsError {
     NotPermitted,
     /// The report of a mount is longer than an ioctl can carry.
     #[error("the report is too long")]
-    ReportTooLong,
+    AnswerTooLong,
     /// The answer took too long.
     #[error("no answer in time: the disk under the archive may be failing; see the kernel's log")]
     Deadline,
@@ -85,7 +85,7 @@ impl FsError {
             // Not ENOSYS: overlayfs and lsattr(1) take only this for "has none".
             FsError::NoIoctl => libc::ENOTTY,
             FsError::NotPermitted => libc::EPERM,
-            FsError::ReportTooLong => libc::EOVERFLOW,
+            FsError::AnswerTooLong => libc::EOVERFLOW,
             FsError::IndexChanged | FsError::Deadline | FsError::Panicked => libc::EIO,
         }
     }

@@ -25,10 +25,10 @@ use crate::fuse::invalidate::Invalidations;
 use crate::fuse::negotiate::negotiate;
 use crate::fuse::quiet::Quiet;
 use crate::fuse::reads::{Failures, Range, Reads};
-use crate::fuse::session::Report;
+use crate::fuse::session::Answers;
 use crate::fuse::spin::Spin;
 use crate::metrics::{Metrics, Op};
-use crate::sys::ioctl::{REPORT_BYTES, REPORT_COMMAND, pack_report};
+use crate::sys::ioctl::{self, Question};
 
 /// Inode numbers are never used for another file.
 const GENERATION: Generation = Generation(0);
@@ -41,7 +41,7 @@ pub(super) struct Adapter {
     fs: Arc<ImageFs>,
     tuning: FuseTuning,
     metrics: Arc<Metrics>,
-    report: Report,
+    answers: Answers,
     reads: Reads,
     failures: Arc<Failures>,
     refusals: Quiet,
@@ -57,7 +57,7 @@ impl Adapter {
         fs: Arc<ImageFs>,
         tuning: &FuseTuning,
         metrics: Arc<Metrics>,
-        report: Report,
+        answers: Answers,
     ) -> io::Result<Adapter> {
         let failures = Arc::new(Failures::new(Arc::clone(&metrics)));
         let reads = Reads::start(
@@ -70,7 +70,7 @@ impl Adapter {
             fs,
             tuning: tuning.clone(),
             metrics,
-            report,
+            answers,
             reads,
             failures,
             refusals: Quiet::default(),
@@ -125,14 +125,12 @@ impl Adapter {
         self.invalidations.push(ino.0);
     }
 
-    fn report_to(&self, req: &Request, cmd: u32, room: u32) -> Result<Vec<u8>, FsError> {
-        if cmd != REPORT_COMMAND || room < REPORT_BYTES.into() {
-            return Err(FsError::NoIoctl);
-        }
+    fn answer_to(&self, req: &Request, question: Option<Question>) -> Result<Vec<u8>, FsError> {
+        let question = question.ok_or(FsError::NoIoctl)?;
         if req.uid() != 0 && req.uid() != self.daemon_uid {
             return Err(FsError::NotPermitted);
         }
-        pack_report(&(self.report)()).ok_or(FsError::ReportTooLong)
+        ioctl::pack(&(self.answers)(question)?).ok_or(FsError::AnswerTooLong)
     }
 }
 
@@ -372,11 +370,12 @@ impl Filesystem for Adapter {
         _fh: FileHandle,
         _flags: IoctlFlags,
         cmd: u32,
-        _in_data: &[u8],
+        in_data: &[u8],
         out_size: u32,
         reply: ReplyIoctl,
     ) {
-        self.serve(Op::Ioctl, || match self.report_to(req, cmd, out_size) {
+        let question = Question::parse(cmd, in_data, out_size);
+        self.serve(Op::Ioctl, || match self.answer_to(req, question) {
             Ok(answer) => reply.ioctl(0, &answer),
             Err(error) => reply.error(self.failed(Op::Ioctl, ino, &error)),
         });

@@ -20,4 +20,4 @@ mod reads;
 mod session;
 mod spin;
 
-pub use session::{Report, SessionError, SessionHandle, serve};
+pub use session::{Answers, SessionError, SessionHandle, serve};

@@ -8,12 +8,13 @@ use std::thread::JoinHandle;
 use fuser::{Config, INodeNo, Session, SessionACL};
 
 use crate::config::FuseTuning;
-use crate::fs::ImageFs;
+use crate::fs::{FsError, ImageFs};
 use crate::fuse::adapter::Adapter;
 use crate::metrics::Metrics;
+use crate::sys::ioctl::Question;
 
-/// Makes the report that a mount hands out (JSON).
-pub type Report = Box<dyn Fn() -> Vec<u8> + Send + Sync>;
+/// Answers what a mount is asked by ioctl.
+pub type Answers = Box<dyn Fn(Question) -> Result<Vec<u8>, FsError> + Send + Sync>;
 
 /// Why a session did not begin or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +57,10 @@ pub fn serve(
     fs: Arc<ImageFs>,
     tuning: &FuseTuning,
     metrics: Arc<Metrics>,
-    report: Report,
+    answers: Answers,
 ) -> Result<SessionHandle, SessionError> {
-    let adapter = Adapter::start(&fd, fs, tuning, metrics, report).map_err(SessionError::Thread)?;
+    let adapter =
+        Adapter::start(&fd, fs, tuning, metrics, answers).map_err(SessionError::Thread)?;
     let invalidations = adapter.invalidations();
     let mut config = Config::default();
     // The kernel checks permission bits; without this `fuser` would refuse

@@ -14,6 +14,8 @@ use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 
+use super::contain::status_code;
+
 /// The worker's promise to say when it is ready.
 #[derive(Debug)]
 pub struct Ready(Option<io::PipeWriter>);
@@ -68,13 +70,13 @@ pub fn background(work: impl FnOnce(Ready) -> u8) -> io::Result<u8> {
     }
 }
 
-fn refuse_threads() -> io::Result<()> {
+pub(super) fn refuse_threads() -> io::Result<()> {
     let threads = std::fs::read_dir("/proc/self/task")?.count();
     if threads == 1 {
         return Ok(());
     }
     Err(io::Error::other(format!(
-        "cannot go into the background with {threads} threads"
+        "cannot start a process with {threads} threads"
     )))
 }
 
@@ -89,10 +91,5 @@ pub(super) fn status_of(child: libc::pid_t) -> io::Result<u8> {
             return Err(cause);
         }
     }
-    let code = if libc::WIFEXITED(status) {
-        libc::WEXITSTATUS(status)
-    } else {
-        128 + libc::WTERMSIG(status)
-    };
-    Ok(u8::try_from(code).unwrap_or(1))
+    Ok(status_code(status))
 }

@@ -5,16 +5,14 @@
 //! input, so that nothing has to be done between fork and exec.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IoSliceMut, Read};
-use std::mem::MaybeUninit;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-
 use super::mount_error::MountError;
+use super::pass;
 
 /// The helper of libfuse 3, then that of libfuse 2.
 const HELPERS: [&str; 2] = ["fusermount3", "fusermount"];
@@ -42,7 +40,7 @@ pub(super) fn mount(target: &Path, options: &OsStr) -> Result<OwnedFd, MountErro
     let mut child = first_installed(run)?;
     // With the last copy of their end closed, a helper that fails ends the wait.
     drop(theirs);
-    let received = receive(&ours);
+    let received = pass::receive(&ours);
     let mut said = String::new();
     if let Some(mut stderr) = child.stderr.take() {
         // What cannot be read is not shown; the status decides.
@@ -108,53 +106,9 @@ fn refused(status: ExitStatus, said: &str) -> MountError {
     MountError::Helper { what }
 }
 
-/// The descriptor in the one message that a successful helper sends; nothing
-/// if it closes the socket without a word.
-fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut byte = [0];
-    loop {
-        let mut buffers = [IoSliceMut::new(&mut byte)];
-        match recvmsg(socket, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC) {
-            Err(rustix::io::Errno::INTR) => {}
-            Err(cause) => return Err(cause.into()),
-            Ok(_) => break,
-        }
-    }
-    Ok(control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    }))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
-
-    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-
     use super::*;
-
-    #[test]
-    fn a_descriptor_comes_through_and_silence_is_none() {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let file = std::fs::File::open("/dev/null").unwrap();
-        let fds = [file.as_fd()];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
-        sendmsg(
-            &theirs,
-            &[io::IoSlice::new(&[0])],
-            &mut control,
-            SendFlags::empty(),
-        )
-        .unwrap();
-        drop(theirs);
-        assert!(receive(&ours).unwrap().is_some());
-        assert!(receive(&ours).unwrap().is_none());
-    }
 
     #[test]
     fn what_a_helper_says_leads_to_what_to_do() {

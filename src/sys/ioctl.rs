@@ -1,41 +1,75 @@
-//! The one ioctl of a mount: its own report, so that counters can be read from
-//! the mount itself, whoever serves it and wherever.
+//! What a mount is asked by ioctl(2), whoever serves it and wherever: how it is
+//! doing, and what of its image a view has to know.
 //!
-//! Layout of the answer: the length of the report as four bytes, little-endian,
-//! then the report (JSON), then zeros.
+//! Layout of an answer: its length as four bytes, little-endian, then so many
+//! bytes, then zeros. The second question begins with a number of four bytes.
 
 #![expect(unsafe_code, reason = "ioctl(2) has no safe wrapper")]
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use super::mountinfo;
 
 /// Bytes of an answer: the most that the size field of an ioctl number can say
 /// (14 bits), in whole words.
-pub const REPORT_BYTES: u16 = 16_380;
+pub const ANSWER_BYTES: u16 = 16_380;
 
-/// `_IOR('D', 1, char[16380])` of Linux (ioctl-number documentation).
-pub const REPORT_COMMAND: u32 =
-    (2 << 30) | ((REPORT_BYTES as u32) << 16) | ((b'D' as u32) << 8) | 1;
-
-/// Puts a report into the form of an answer; nothing if it is too long.
-pub fn pack_report(report: &[u8]) -> Option<Vec<u8>> {
-    let len = u32::try_from(report.len()).ok()?;
-    let mut answer = Vec::with_capacity(4 + report.len());
-    answer.extend_from_slice(&len.to_le_bytes());
-    answer.extend_from_slice(report);
-    (answer.len() <= REPORT_BYTES.into()).then_some(answer)
+/// What a mount is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// How it is doing (JSON).
+    Report,
+    /// What views of its image have to know, from this place of the list on.
+    Plan(u32),
 }
 
-fn unpack_report(answer: &[u8]) -> Option<&[u8]> {
-    let (len, rest) = answer.split_first_chunk::<4>()?;
+/// `_IOR('D', 1, char[16380])` of Linux (ioctl-number documentation).
+const REPORT_COMMAND: u32 = (2 << 30) | ((ANSWER_BYTES as u32) << 16) | ((b'D' as u32) << 8) | 1;
+/// `_IOWR('D', 2, char[16380])`.
+const PLAN_COMMAND: u32 = (3 << 30) | ((ANSWER_BYTES as u32) << 16) | ((b'D' as u32) << 8) | 2;
+
+impl Question {
+    /// Understands a request, if it is one of these.
+    pub fn parse(command: u32, input: &[u8], room: u32) -> Option<Question> {
+        if room < ANSWER_BYTES.into() {
+            return None;
+        }
+        match command {
+            REPORT_COMMAND => Some(Question::Report),
+            PLAN_COMMAND => {
+                let (from, _) = input.split_first_chunk::<4>()?;
+                Some(Question::Plan(u32::from_le_bytes(*from)))
+            }
+            _ => None,
+        }
+    }
+
+    fn command(self) -> (u32, [u8; 4]) {
+        match self {
+            Question::Report => (REPORT_COMMAND, [0; 4]),
+            Question::Plan(from) => (PLAN_COMMAND, from.to_le_bytes()),
+        }
+    }
+}
+
+/// Puts an answer into its form; nothing if it is too long.
+pub fn pack(answer: &[u8]) -> Option<Vec<u8>> {
+    let len = u32::try_from(answer.len()).ok()?;
+    let mut packed = Vec::with_capacity(4 + answer.len());
+    packed.extend_from_slice(&len.to_le_bytes());
+    packed.extend_from_slice(answer);
+    (packed.len() <= ANSWER_BYTES.into()).then_some(packed)
+}
+
+fn unpack(packed: &[u8]) -> Option<&[u8]> {
+    let (len, rest) = packed.split_first_chunk::<4>()?;
     rest.get(..usize::try_from(u32::from_le_bytes(*len)).ok()?)
 }
 
-/// Asks the daemon of the mount at `target` for its report. Refused with
+/// Asks the daemon of the mount at `target` how it is doing. Refused with
 /// `PermissionDenied` unless asked by root or by the user whose daemon it is.
 pub fn mount_report(target: &Path) -> io::Result<Vec<u8>> {
     let target = mountinfo::resolve(target)?;
@@ -45,25 +79,31 @@ pub fn mount_report(target: &Path) -> io::Result<Vec<u8>> {
         let what = format!("{} is not a distrofs mount", target.display());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
-    let directory = File::open(&target)?;
-    let mut answer = vec![0; REPORT_BYTES.into()];
+    ask(File::open(&target)?.as_fd(), Question::Report)
+}
+
+/// Asks the daemon of a mount, of which something is open for reading. Only to be
+/// called where that is known to be a mount of ours.
+pub fn ask(opened: BorrowedFd<'_>, question: Question) -> io::Result<Vec<u8>> {
+    let (command, input) = question.command();
+    let mut answer = vec![0; ANSWER_BYTES.into()];
+    answer[..input.len()].copy_from_slice(&input);
     // The type of the number is not the same in every C library.
     #[allow(
         clippy::cast_lossless,
         clippy::cast_possible_wrap,
         reason = "bits of a number"
     )]
-    let command = REPORT_COMMAND as libc::Ioctl;
-    // SAFETY: the number says that REPORT_BYTES are written to the pointer,
-    // and that many are there.
-    let result = unsafe { libc::ioctl(directory.as_raw_fd(), command, answer.as_mut_ptr()) };
+    let command = command as libc::Ioctl;
+    // SAFETY: the number says that ANSWER_BYTES are read from the pointer or
+    // written to it, and that many are there.
+    let result = unsafe { libc::ioctl(opened.as_raw_fd(), command, answer.as_mut_ptr()) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    let report = unpack_report(&answer);
-    report
+    unpack(&answer)
         .map(<[u8]>::to_vec)
-        .ok_or_else(|| io::Error::other("the report has an invalid length"))
+        .ok_or_else(|| io::Error::other("the answer has an invalid length"))
 }
 
 #[cfg(test)]
@@ -71,21 +111,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_comes_out_as_it_went_in() {
-        let mut answer = pack_report(b"{}").unwrap();
-        answer.resize(REPORT_BYTES.into(), 0);
-        assert_eq!(unpack_report(&answer), Some(&b"{}"[..]));
-        assert!(pack_report(&vec![b' '; usize::from(REPORT_BYTES) - 4]).is_some());
-        assert_eq!(
-            pack_report(&vec![b' '; usize::from(REPORT_BYTES) - 3]),
-            None
-        );
+    fn an_answer_comes_out_as_it_went_in() {
+        let mut answer = pack(b"{}").unwrap();
+        answer.resize(ANSWER_BYTES.into(), 0);
+        assert_eq!(unpack(&answer), Some(&b"{}"[..]));
+        assert!(pack(&vec![b' '; usize::from(ANSWER_BYTES) - 4]).is_some());
+        assert_eq!(pack(&vec![b' '; usize::from(ANSWER_BYTES) - 3]), None);
     }
 
     #[test]
     fn an_answer_that_lies_about_its_length_is_refused() {
-        assert_eq!(unpack_report(&[255, 255, 255, 255, 0]), None);
-        assert_eq!(unpack_report(&[1, 0]), None);
+        assert_eq!(unpack(&[255, 255, 255, 255, 0]), None);
+        assert_eq!(unpack(&[1, 0]), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! wrong thread, a mount that is not ours) is turned into values.
 
 pub mod alloc;
+pub mod contain;
 pub mod daemon;
 mod fault;
 pub mod file;
@@ -14,9 +15,12 @@ pub mod map;
 pub mod mount;
 mod mount_error;
 pub mod mountinfo;
+pub mod namespace;
 pub mod nonblock;
+pub mod pass;
 pub mod probe;
 pub mod process;
 pub mod sched;
 pub mod signal;
 pub mod spill;
+pub mod tree;

@@ -11,16 +11,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, statx};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::fusermount;
 pub use super::mount_error::MountError;
 use super::mountinfo::{self, Device, FS_TYPE};
-
-/// `STATX_MNT_ID_UNIQUE` (Linux 6.8): a number that no other mount ever gets.
-const UNIQUE_MOUNT_ID: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+use super::tree;
 
 /// Major and minor number of `/dev/fuse` (`MISC_MAJOR`, `FUSE_MINOR`).
 const FUSE_DEVICE: (u32, u32) = (10, 229);
@@ -107,7 +105,6 @@ pub struct Mount {
 /// What tells a mount from a later one at the same place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
-    unique: Option<u64>,
     id: u64,
     device: Device,
 }
@@ -263,14 +260,8 @@ impl Identity {
         if !mountinfo::is_distrofs(&entry.fs_type) {
             return Ok(None);
         }
-        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
-        let unique = statx(CWD, target, flags, UNIQUE_MOUNT_ID)
-            .ok()
-            .filter(|found| found.stx_mask & UNIQUE_MOUNT_ID.bits() != 0)
-            .map(|found| found.stx_mnt_id);
         Ok(Some(Identity {
-            unique,
-            id: entry.id,
+            id: tree::id_at(target).unwrap_or(entry.id),
             device: entry.device,
         }))
     }

@@ -4,9 +4,15 @@
 //! waits for a daemon that is dead or stuck.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+
+/// Read of the kernel's text at a time; it gives less than it is asked for.
+const PIECE_BYTES: usize = 16 * 1024;
 
 /// The filesystem type of our mounts.
 pub const FS_TYPE: &str = "fuse.distrofs";
@@ -43,16 +49,64 @@ pub struct MountEntry {
 
 /// The mount on top at exactly `target` (absolute, without links).
 pub fn find(target: &Path) -> io::Result<Option<MountEntry>> {
-    Ok(all()?
-        .into_iter()
-        .rev()
-        .find(|entry| entry.target == target))
+    let is_it = |entry: &MountEntry| entry.target == target;
+    match at(target) {
+        At::Nothing => Ok(None),
+        // Of hundreds of mounts that of an image is among the first.
+        At::Mount(id) => Ok(lines()?
+            .map_while(Result::ok)
+            .filter_map(|line| parse_line(&line))
+            .find(|entry| entry.id == id)
+            .filter(is_it)),
+        At::Unknown => Ok(all()?.into_iter().rev().find(is_it)),
+    }
+}
+
+/// Whether something is mounted at exactly `target`.
+pub fn is_mount_point(target: &Path) -> io::Result<bool> {
+    match at(target) {
+        At::Nothing => Ok(false),
+        At::Mount(_) => Ok(true),
+        At::Unknown => Ok(find(target)?.is_some()),
+    }
+}
+
+/// What is mounted at a path.
+enum At {
+    Nothing,
+    /// A mount with this number.
+    Mount(u64),
+    /// The kernel does not tell: it is older than 5.8, or the daemon is dead.
+    Unknown,
+}
+
+/// Spares the reading of all mounts.
+fn at(target: &Path) -> At {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let Ok(found) = statx(CWD, target, flags, StatxFlags::MNT_ID) else {
+        return At::Unknown;
+    };
+    let root = StatxAttributes::MOUNT_ROOT;
+    if !found.stx_attributes_mask.contains(root) || found.stx_mask & StatxFlags::MNT_ID.bits() == 0
+    {
+        At::Unknown
+    } else if found.stx_attributes.contains(root) {
+        At::Mount(found.stx_mnt_id)
+    } else {
+        At::Nothing
+    }
+}
+
+/// The lines of the kernel's text, read piece by piece.
+fn lines() -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
+    let text = File::open("/proc/self/mountinfo")?;
+    Ok(BufReader::with_capacity(PIECE_BYTES, text).split(b'\n'))
 }
 
 /// All mounts that this process sees, in the order in which they hide each other.
 pub fn all() -> io::Result<Vec<MountEntry>> {
-    let text = std::fs::read("/proc/self/mountinfo")?;
-    Ok(text.split(|b| *b == b'\n').filter_map(parse_line).collect())
+    let entries = lines()?.map(|line| Ok(parse_line(&line?)));
+    entries.filter_map(io::Result::transpose).collect()
 }
 
 /// The absolute form of a mount point without looking at what is mounted

@@ -1,8 +1,7 @@
 //! Tries what the kernel can do, without leaving anything behind.
 //!
-//! Guarantees: mounts are tried in a mount namespace of a thread's own, which
-//! ends with the thread and takes them along; the rest of the process, and all
-//! others, never see them.
+//! Guarantees: mounts are tried in a [namespace](super::namespace) of a thread's
+//! own, so that nobody ever sees them.
 
 #![expect(
     unsafe_code,
@@ -12,11 +11,10 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
-use std::thread;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change,
@@ -26,75 +24,37 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::daemon::status_of;
-
-/// Places to mount on; one of them is on every system.
-const PLACES: [&str; 4] = ["/tmp", "/run", "/var", "/mnt"];
+use super::tree::{self, Overlay};
 
 /// The least that can be read from `/dev/fuse` at a time.
 const FUSE_READ_BYTES: usize = 8192;
 
 const FUSE_INIT: u32 = 26;
 
-/// Runs `work` on an empty directory in a mount namespace of its own. Root
-/// only.
-pub fn in_private_namespace<T: Send>(work: impl FnOnce(&Path) -> T + Send) -> io::Result<T> {
-    thread::scope(|scope| {
-        let thread = thread::Builder::new().name("probe".to_owned());
-        let thread = thread.spawn_scoped(scope, || {
-            let directory = private_directory()?;
-            Ok(work(&directory))
-        })?;
-        let done = thread.join();
-        done.unwrap_or_else(|_| Err(io::Error::other("the probe panicked")))
-    })
-}
-
-/// An empty filesystem in memory, in a mount namespace that only this thread
-/// is in.
-fn private_directory() -> io::Result<PathBuf> {
-    // SAFETY: without `FILES` no descriptor of other threads goes away for
-    // this one. The current directory becomes this thread's own, which ends
-    // before anybody relies on it.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNS)? };
-    mount_change(
-        "/",
-        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-    )?;
-    let place = PLACES
-        .into_iter()
-        .map(Path::new)
-        .find(|place| place.is_dir());
-    let place = place.unwrap_or(Path::new("/"));
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    mount("none", place, "tmpfs", flags, c"size=1m,mode=700")?;
-    Ok(place.to_owned())
-}
-
-/// Mounts an overlay within `directory` with `options` added, and writes
-/// through it.
-pub fn overlay(directory: &Path, options: &str) -> io::Result<()> {
+/// Mounts an overlay within `directory`, as above images, and writes through it.
+pub fn overlay(directory: &Path) -> io::Result<()> {
     let made = |name: &str| {
         let path = directory.join(format!("overlay-{name}"));
         fs::create_dir_all(&path).map(|()| path)
     };
-    let (lower, upper, work) = (made("lower")?, made("upper")?, made("work")?);
+    let (lower, upper_path, work) = (made("lower")?, made("upper")?, made("work")?);
     let merged = made("merged")?;
-    let data = format!(
-        "lowerdir={},upperdir={},workdir={}{options}",
-        lower.display(),
-        upper.display(),
-        work.display()
-    );
-    let data = CString::new(data)?;
-    mount(
-        "none",
-        &merged,
-        "overlay",
-        MountFlags::empty(),
-        data.as_c_str(),
-    )?;
+    let open = |path: &Path| {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty())
+    };
+    let (lower, upper, work) = (open(&lower)?, open(&upper_path)?, open(&work)?);
+    let mounted = tree::overlay(&Overlay {
+        lower: vec![lower.as_fd()],
+        upper: Some((upper.as_fd(), work.as_fd())),
+        source: "none",
+        is_of_user: false,
+    });
+    let place = open(&merged)?;
+    let attached = mounted.and_then(|tree| tree::attach(tree.as_fd(), place.as_fd()));
+    attached.map_err(io::Error::other)?;
     fs::write(merged.join("file"), "x")?;
-    fs::read(upper.join("file")).map(drop)
+    fs::read(upper_path.join("file")).map(drop)
 }
 
 /// Clones the mount at `directory` without attaching it, then attaches it
@@ -217,13 +177,14 @@ fn try_user_namespace() -> Result<(), Errno> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::namespace;
     use super::*;
 
     #[test]
     fn nothing_that_was_tried_stays() {
         let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let tried = in_private_namespace(|directory| {
-            overlay(directory, "").unwrap();
+        let tried = namespace::of_a_thread(|directory| {
+            overlay(directory).unwrap();
             detached_mounts(directory).unwrap();
             let offer = fuse_offer(directory).unwrap();
             assert!(offer.minor >= 28, "{offer:?}");

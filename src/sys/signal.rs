@@ -12,6 +12,8 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -20,23 +22,59 @@ use rustix::io::Errno;
 /// What asks a process to end: `kill`, Ctrl-C, a closed terminal.
 const WATCHED: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
+/// What a program expects to get that somebody else runs for its user, and the end
+/// of a child.
+const PASSED_ON: [i32; 10] = [
+    libc::SIGTERM,
+    libc::SIGINT,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGWINCH,
+    libc::SIGCONT,
+    libc::SIGALRM,
+    libc::SIGCHLD,
+];
+
+/// `si_code` of what the kernel sends by itself (sigaction(2)).
+const SI_KERNEL: i32 = 0x80;
+
 /// The signals, blocked and waiting to be read.
 #[derive(Debug)]
 pub struct Signals {
     events: File,
 }
 
+/// A signal that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its number.
+    pub signal: i32,
+    /// Whether it came from the terminal, and so to all processes there.
+    pub is_of_terminal: bool,
+}
+
 impl Signals {
     /// Blocks the signals in this thread and in all that it starts from now on;
     /// to be called before any of those that serve.
     pub fn block() -> io::Result<Signals> {
+        Self::block_all(&WATCHED)
+    }
+
+    /// The same with all that is passed on to a child, and `SIGCHLD`.
+    pub fn block_passed_on() -> io::Result<Signals> {
+        Self::block_all(&PASSED_ON)
+    }
+
+    fn block_all(signals: &[i32]) -> io::Result<Signals> {
         // SAFETY: the set is initialized by sigemptyset before it is used, and
         // the descriptor that signalfd returns belongs to nobody else.
         let fd = unsafe {
             let mut set: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&mut set);
-            for signal in WATCHED {
-                libc::sigaddset(&mut set, signal);
+            for signal in signals {
+                libc::sigaddset(&mut set, *signal);
             }
             let code = libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
             if code != 0 {
@@ -51,25 +89,33 @@ impl Signals {
         Ok(Signals { events: fd.into() })
     }
 
+    /// Waits for the next one.
+    pub fn wait(&mut self) -> io::Result<Event> {
+        let mut event = [0; size_of::<libc::signalfd_siginfo>()];
+        self.events.read_exact(&mut event)?;
+        // SAFETY: the bytes are such a struct, and may be unaligned.
+        let event: libc::signalfd_siginfo =
+            unsafe { std::ptr::read_unaligned(event.as_ptr().cast()) };
+        Ok(Event {
+            signal: i32::try_from(event.ssi_signo).unwrap_or(0),
+            is_of_terminal: event.ssi_code == SI_KERNEL,
+        })
+    }
+
     /// Calls `on_signal` in a thread of its own with the number of each signal
     /// that comes, until the watcher is dropped.
     pub fn watch(self, mut on_signal: impl FnMut(i32) + Send + 'static) -> io::Result<Watcher> {
         let (end, keep) = io::pipe()?;
-        let mut events = self.events;
+        let mut signals = self;
         let thread = std::thread::Builder::new()
             .name("signals".to_owned())
             .stack_size(128 * 1024)
             .spawn(move || {
-                while wait(&events, &end).unwrap_or(false) {
-                    let mut event = [0; size_of::<libc::signalfd_siginfo>()];
-                    if events.read_exact(&mut event).is_err() {
-                        return;
+                while wait(&signals.events, &end).unwrap_or(false) {
+                    match signals.wait() {
+                        Ok(event) => on_signal(event.signal),
+                        Err(_) => return,
                     }
-                    // SAFETY: the bytes are such a struct, and may be unaligned.
-                    let event: libc::signalfd_siginfo =
-                        unsafe { std::ptr::read_unaligned(event.as_ptr().cast()) };
-                    let number = event.ssi_signo;
-                    on_signal(i32::try_from(number).unwrap_or(0));
                 }
             })?;
         Ok(Watcher {
@@ -77,6 +123,25 @@ impl Signals {
             thread: Some(thread),
         })
     }
+}
+
+/// Has the program that `command` starts get all signals, though this process
+/// blocks some.
+pub fn unblock_in(command: &mut Command) {
+    let unblock = || {
+        // SAFETY: the set is initialized by sigemptyset before it is used.
+        let code = unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &set, std::ptr::null_mut())
+        };
+        match code {
+            0 => Ok(()),
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
+    };
+    // SAFETY: these two functions may be called between fork and exec.
+    unsafe { command.pre_exec(unblock) };
 }
 
 /// Waits for a signal (true) or for the end of the watcher (false).

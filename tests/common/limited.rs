@@ -5,11 +5,12 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::mount::{UnmountFlags, unmount};
 
-use super::load::{Order, read_all, walk};
+use super::load::{self, read_all, walk};
 use super::mount::{END_LIMIT, MountPoint};
 use super::program::{binary, eventually, peak_bytes, wait};
 
@@ -71,7 +72,7 @@ impl Foreground {
     /// A walk and a full read by eight readers and then by one, in this
     /// process: what it caches is not the daemon's.
     pub(crate) fn read_everything(&self) {
-        let walked = walk(self.path(), Order::DirectoryFirst);
+        let walked = walk(self.path(), load::Order::DirectoryFirst);
         let bytes: u64 = walked.files.iter().map(|(_, size)| size).sum();
         assert!(bytes > 80 * MIB, "only {bytes} bytes to read");
         assert_eq!(read_all(&walked.files, 8), bytes);
@@ -120,7 +121,9 @@ enum Version {
 impl Group {
     pub(crate) fn new(limit_bytes: u64) -> Self {
         let (version, parent) = Self::parent();
-        let dir = parent.join(format!("distrofs-test-{}", std::process::id()));
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let dir = parent.join(format!("distrofs-test-{}-{number}", std::process::id()));
         fs::create_dir(&dir)
             .unwrap_or_else(|e| panic!("make the control group {}: {e}", dir.display()));
         let group = Self { dir, version };
@@ -173,6 +176,18 @@ impl Group {
             .lines()
             .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
             .unwrap_or_else(|| panic!("no oom_kill in {file}"))
+    }
+
+    /// What is charged to it now: page cache stays when its readers are gone.
+    pub(crate) fn charged_bytes(&self) -> u64 {
+        let file = match self.version {
+            Version::One => "memory.usage_in_bytes",
+            Version::Two => "memory.current",
+        };
+        let text = self.read(file);
+        text.trim()
+            .parse()
+            .unwrap_or_else(|e| panic!("{file}: {e}: {text}"))
     }
 
     /// How often the limit was met (the kernel then gives back page cache).

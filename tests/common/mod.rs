@@ -11,10 +11,13 @@ pub(crate) mod archive;
 pub(crate) mod dialect;
 pub(crate) mod limited;
 pub(crate) mod load;
+pub(crate) mod mapping;
 pub(crate) mod mount;
 pub(crate) mod program;
 pub(crate) mod synthetic;
 pub(crate) mod tree;
+pub(crate) mod user;
+pub(crate) mod view;
 
 use std::path::Path;
 

@@ -212,12 +212,21 @@ fn kill_daemons(point: &Path) {
 
 /// The processes of the program under test whose command line names `point`.
 fn daemons(point: &Path) -> Vec<Pid> {
+    processes(|argument| argument == point)
+}
+
+/// The same of all that name something below `dir`.
+pub(crate) fn daemons_below(dir: &Path) -> Vec<Pid> {
+    processes(|argument| argument.starts_with(dir))
+}
+
+fn processes(is_named: impl Fn(&Path) -> bool) -> Vec<Pid> {
     let binary = binary();
     let serves = |pid: &Pid| {
         let proc = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
         let names = |line: Vec<u8>| {
             line.split(|b| *b == 0)
-                .any(|a| a == point.as_os_str().as_bytes())
+                .any(|argument| is_named(Path::new(OsStr::from_bytes(argument))))
         };
         fs::read_link(proc.join("exe")).is_ok_and(|exe| exe == binary)
             && fs::read(proc.join("cmdline")).is_ok_and(names)

@@ -40,7 +40,7 @@ fn mounted_at(dir: tempfile::TempDir, fs: ImageFs, settings: &[&str]) -> Mounted
     let fs = Arc::new(fs);
     let metrics = fs.metrics();
     let reported = Arc::clone(&metrics);
-    let report = Box::new(move || serde_json::to_vec(&reported.snapshot()).unwrap());
+    let report = Box::new(move |_| Ok(serde_json::to_vec(&reported.snapshot()).unwrap()));
     let session = serve(fd, fs, &tuning, Arc::clone(&metrics), report).unwrap();
     let path = mount.target().to_owned();
     Mounted {

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::table::{Align, Table};
 use super::{Failure, Verdict, args};
+use crate::sys::namespace;
 use crate::sys::probe::{self, FuseOffer};
 
 /// How it is with something.
@@ -133,9 +134,9 @@ impl Machine {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
         let release = release.trim().to_owned();
         let tried = is_root.then(|| {
-            probe::in_private_namespace(|directory| Tried {
+            namespace::of_a_thread(|directory| Tried {
                 fuse: probe::fuse_offer(directory),
-                overlay: probe::overlay(directory, system::OVERLAY_OPTIONS),
+                overlay: probe::overlay(directory),
                 detached_mounts: probe::detached_mounts(directory),
             })
         });

@@ -7,10 +7,6 @@ use std::path::Path;
 use super::{Check, Machine};
 use crate::sys::probe;
 
-/// How overlays are mounted above images.
-pub(super) const OVERLAY_OPTIONS: &str =
-    ",index=off,metacopy=off,nfs_export=off,redirect_dir=on,xino=on";
-
 /// Older kernels may work; nobody tries them.
 const KERNEL_MIN: (u32, u32) = (5, 10);
 

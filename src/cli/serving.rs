@@ -1,0 +1,179 @@
+//! Serving an image: from an opened archive to a mount that answers.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use super::args::OwnerArg;
+use super::opening::Opened;
+use super::report::Reporter;
+use super::settle::settle;
+use super::{Failure, served};
+use crate::budget::MemoryBudget;
+use crate::cache::{BlockCache, CachedReader, ImageId, Prefetcher};
+use crate::config::FuseTuning;
+use crate::fs::{FsOptions, ImageFs, Owner};
+use crate::fuse::{self, Answers, SessionHandle};
+use crate::index::Index;
+use crate::inspect::CONTAINER_IDS;
+use crate::metrics::Metrics;
+use crate::source::BlockSource;
+use crate::source::tables::SECTION_WINDOWS;
+use crate::store::{Archive, Image, OpenedIndex};
+use crate::sys::ioctl::Question;
+use crate::sys::mount::{self, Mount, MountOptions, MountRequest};
+use crate::types::Ino;
+use crate::view::Plan;
+
+/// The part of the memory limit that tables read ahead may take of the page
+/// cache, which a limited group of processes has to pay for.
+const TABLES_SHARE: u64 = 8;
+
+/// How an image is to be served.
+pub(super) struct Serve {
+    pub(super) mountpoint: PathBuf,
+    pub(super) memory_bytes: u64,
+    pub(super) owner: Option<OwnerArg>,
+    pub(super) keep_container_owners: bool,
+    pub(super) devices: bool,
+    pub(super) root: Option<OsString>,
+    pub(super) options: MountOptions,
+    pub(super) tuning: FuseTuning,
+}
+
+/// An image that is being served.
+pub(super) struct Serving {
+    pub(super) mounted: Mount,
+    pub(super) session: SessionHandle,
+}
+
+/// Mounts an image. When this returns, the mount has answered. Starts threads.
+pub(super) fn start(
+    opened: &Opened,
+    how: &Serve,
+    metrics: &Arc<Metrics>,
+) -> Result<Serving, Failure> {
+    let budget = MemoryBudget::new(how.memory_bytes);
+    read_tables(&opened.index, how.memory_bytes);
+    let image = Image::open(&opened.archive, &opened.index, &budget, metrics)?;
+    let index = image.index.clone();
+    let root = served::root(how.root.as_deref(), &index)?;
+    let options = FsOptions {
+        root,
+        owner: owner(how, &opened.archive, &index)?,
+        devices: how.devices,
+    };
+    let reporter = reporter(opened, &index, &budget, metrics);
+    let fs = assemble(image, options, &budget, metrics)?;
+    let request = MountRequest {
+        source: opened.archive.path().canonicalize()?.into_os_string(),
+        target: how.mountpoint.clone(),
+        allow_other: how
+            .options
+            .allow_other
+            .unwrap_or(rustix::process::geteuid().is_root()),
+        flags: how.options.clone(),
+    };
+    let (mounted, connection) = mount::mount(&request)?;
+    let answers = answers(reporter, index.clone(), root, &opened.index);
+    let metrics = Arc::clone(metrics);
+    let session = fuse::serve(connection, Arc::new(fs), &how.tuning, metrics, answers)?;
+    if how.tuning.read_ahead_kib > 0
+        && let Err(error) = mounted.set_read_ahead(how.tuning.read_ahead_kib)
+    {
+        tracing::info!(%error, "the kernel keeps its own read-ahead");
+    }
+    settle(mounted.target(), &index, root).map_err(|e| {
+        format!(
+            "{}: the mount does not answer: {e}",
+            mounted.target().display()
+        )
+    })?;
+    Ok(Serving { mounted, session })
+}
+
+/// Has the tables of the index read while mounting goes on: the first users
+/// would wait for each page. Not the windows, most of an index, of which each
+/// reader needs others.
+fn read_tables(index: &OpenedIndex, memory_bytes: u64) {
+    index
+        .sidecar
+        .read_ahead(&[SECTION_WINDOWS], memory_bytes / TABLES_SHARE);
+}
+
+/// What tells `stats` how the mount is doing.
+fn reporter(
+    opened: &Opened,
+    index: &Index,
+    budget: &MemoryBudget,
+    metrics: &Arc<Metrics>,
+) -> Reporter {
+    Reporter::new(
+        Arc::clone(metrics),
+        budget.clone(),
+        (opened.archive.path(), opened.archive.metadata().len()),
+        index,
+        opened.index.sidecar.len(),
+    )
+}
+
+/// What the mount answers when it is asked by ioctl.
+fn answers(reporter: Reporter, index: Index, root: Ino, opened: &OpenedIndex) -> Answers {
+    let version = opened.sidecar.identity().sha256;
+    // An image never changes.
+    let plan = OnceLock::new();
+    Box::new(move |question| match question {
+        Question::Report => Ok(serde_json::to_vec(&reporter.report()).unwrap_or_default()),
+        Question::Plan(from) => {
+            let plan = plan.get_or_init(|| Plan::of(&index, root, version));
+            Ok(plan.as_ref().map_err(Clone::clone)?.answer(from))
+        }
+    })
+}
+
+/// The image's filesystem, with everything below it.
+fn assemble(
+    image: Image,
+    options: FsOptions,
+    budget: &MemoryBudget,
+    metrics: &Arc<Metrics>,
+) -> Result<ImageFs, Failure> {
+    let Image { index, source } = image;
+    let cache = BlockCache::new(budget, Arc::clone(metrics)).ok_or("no memory for a cache")?;
+    let source: Arc<dyn BlockSource> = source;
+    let prefetcher = Prefetcher::start()?;
+    let reader = CachedReader::new(
+        ImageId(0),
+        source,
+        Arc::new(cache),
+        Some(prefetcher),
+        Arc::clone(metrics),
+    );
+    Ok(ImageFs::new(index, reader, options, Arc::clone(metrics))?)
+}
+
+/// Who owns the files: as asked, or whoever owns the archive.
+fn owner(how: &Serve, archive: &Archive, index: &Index) -> Result<Owner, Failure> {
+    use std::os::unix::fs::MetadataExt;
+    match how.owner {
+        Some(OwnerArg::Squash { uid, gid }) => Ok(Owner::Squash { uid, gid }),
+        None => {
+            let file = archive.metadata();
+            Ok(Owner::Squash {
+                uid: file.uid(),
+                gid: file.gid(),
+            })
+        }
+        Some(OwnerArg::Keep) => {
+            let max = index.summary().max_owner;
+            if max >= CONTAINER_IDS && !how.keep_container_owners {
+                return Err(format!(
+                    "--owner keep: the archive has files of user or group {max}, and containers \
+                     run as users from {CONTAINER_IDS} on: add --i-know if that is meant"
+                )
+                .into());
+            }
+            Ok(Owner::Keep)
+        }
+    }
+}

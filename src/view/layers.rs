@@ -1,0 +1,159 @@
+//! What one container wrote to one image, on disk: writable layers, private copies
+//! of files, and the layer above the image that is made anew each time.
+//!
+//! Guarantees: a layer that is there is whole; none is ever removed or changed but
+//! by the container itself, and by a reset.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, Stat};
+
+use super::ViewError;
+use super::dir::{Dir, copy_attributes, key};
+use super::plan::Place;
+use super::users;
+
+/// Everybody may write.
+const WORLD_WRITABLE: u32 = 0o002;
+
+/// The directory of a container, for one image.
+#[derive(Debug)]
+pub(super) struct Layers<'a> {
+    pub(super) home: &'a Dir,
+    pub(super) image: &'a Dir,
+}
+
+/// A writable layer: what the container sees of it, and what the kernel needs
+/// beside it.
+#[derive(Debug)]
+pub(super) struct Upper {
+    pub(super) upper: Dir,
+    pub(super) work: Dir,
+}
+
+/// Where the layers of a place are.
+const TREE: &str = "tree";
+const PLACES: &str = "places";
+const TOP: &str = "top";
+const EMPTY: &str = "empty";
+
+impl Layers<'_> {
+    /// The writable layer above the whole image.
+    pub(super) fn of_tree(&self) -> Result<Upper, ViewError> {
+        let made = self.home.make(TREE).and_then(|at| upper(&at, self.image));
+        made.map_err(|cause| failed(b"", cause))
+    }
+
+    /// The writable layer above a directory that is open in the image.
+    pub(super) fn of_place(&self, place: &Place, like: &Dir) -> Result<Upper, ViewError> {
+        let made = self.at(place).and_then(|at| upper(&at, like));
+        made.map_err(|cause| failed(&place.path, cause))
+    }
+
+    /// The private copy of a file of `below`, to mount above it. That is the image,
+    /// and what is right above it.
+    pub(super) fn copy_of(&self, place: &Place, below: &Dir) -> Result<OwnedFd, ViewError> {
+        const COPY: &str = "file";
+        let made = self.at(place).and_then(|at| {
+            if at.kind(COPY.as_bytes())?.is_none() {
+                let mut from = below.file(&place.path)?;
+                let like = from.try_clone()?;
+                let write = |to: &mut std::fs::File| io::copy(&mut from, to).map(drop);
+                at.write_like(COPY, Some(like.as_fd()), Mode::empty(), write)?;
+            }
+            at.place(COPY.as_bytes())
+        });
+        made.map_err(|cause| failed(&place.path, cause))
+    }
+
+    fn at(&self, place: &Place) -> io::Result<Dir> {
+        self.home.make(PLACES)?.make(&key(&place.path))
+    }
+
+    /// The layer right above the image, with the lines of user `uid` if one is
+    /// given, and why those are not there if they are not.
+    pub(super) fn top(&self, uid: Option<u32>) -> Result<(Dir, Option<&'static str>), ViewError> {
+        let made = || {
+            let Some(uid) = uid else {
+                let empty = self.home.make(EMPTY)?;
+                // What is seen of it is that, which another version has others of.
+                copy_attributes(self.image.as_fd(), empty.as_fd())?;
+                return Ok((empty, None));
+            };
+            self.home.remove(TOP)?;
+            let top = self.home.make_like(TOP, self.image)?;
+            let why = users::write(self.image, &top, uid)?;
+            Ok((top, why))
+        };
+        made().map_err(|cause| failed(b"etc", cause))
+    }
+
+    /// All writable layers that there are.
+    pub(super) fn all(home: &Dir) -> io::Result<Vec<Upper>> {
+        let mut all = Vec::new();
+        let mut add = |at: &Dir| -> io::Result<()> {
+            if let (Some(upper), Some(work)) = (at.find(b"upper")?, at.find(b"work")?) {
+                all.push(Upper { upper, work });
+            }
+            Ok(())
+        };
+        if let Some(tree) = home.find(TREE.as_bytes())? {
+            add(&tree)?;
+        }
+        if let Some(places) = home.find(PLACES.as_bytes())? {
+            for name in places.names()? {
+                add(&places.sub(name.as_bytes())?)?;
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn upper(at: &Dir, like: &Dir) -> io::Result<Upper> {
+    let work = at.make("work")?;
+    let upper = at.make_like("upper", like)?;
+    Ok(Upper { upper, work })
+}
+
+fn failed(path: &[u8], cause: io::Error) -> ViewError {
+    ViewError::Layer {
+        path: path.to_vec(),
+        cause,
+    }
+}
+
+/// The directory of a place, in the image. What the plan says of it is looked at
+/// here: of a directory that not everybody may write no layer is made.
+pub(super) fn open_directory(image: &Dir, place: &Place) -> Result<Dir, ViewError> {
+    let wrong = |cause| ViewError::Place {
+        path: place.path.clone(),
+        cause,
+    };
+    let opened = image.sub(&place.path).map_err(wrong)?;
+    check(opened.stat().map_err(wrong)?, place)?;
+    Ok(opened)
+}
+
+/// The same for a file; its size in bytes.
+pub(super) fn check_file(image: &Dir, place: &Place) -> Result<u64, ViewError> {
+    let stat = image
+        .file(&place.path)
+        .and_then(|file| Ok(rustix::fs::fstat(&file)?));
+    let stat = stat.map_err(|cause| ViewError::Place {
+        path: place.path.clone(),
+        cause,
+    })?;
+    check(stat, place)?;
+    Ok(u64::try_from(stat.st_size).unwrap_or(u64::MAX))
+}
+
+fn check(stat: Stat, place: &Place) -> Result<(), ViewError> {
+    if stat.st_mode & WORLD_WRITABLE != 0 {
+        return Ok(());
+    }
+    Err(ViewError::Place {
+        path: place.path.clone(),
+        cause: io::Error::other("not everybody may write it, as the image's process says"),
+    })
+}
