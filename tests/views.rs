@@ -482,6 +482,31 @@ fn no_two_views_are_at_one_place_or_write_the_same() {
 
 /// Sixteen at once: of those at one place one is made, of the others all, above
 /// one mount of the image.
+/// Whoever waits for a daemon that hangs must not keep others waiting.
+#[test]
+fn an_image_that_does_not_answer_hinders_no_other() {
+    let views = Views::new();
+    let stuck = Mount::new(&views.archive("stuck.tar", small), [""; 0]);
+    let image = views.archive("image.tar", small);
+    let daemon = stuck.daemon();
+    kill_process(daemon, Signal::STOP).expect("stop a daemon");
+    let mut waiting = views.up_command(stuck.path(), 30_001, "stuck");
+    let mut waiting = waiting.spawn().expect("start distrofs");
+    let ioctl = format!("{} ", libc::SYS_ioctl);
+    let asks = || {
+        let path = format!("/proc/{}/syscall", waiting.id());
+        fs::read_to_string(path).is_ok_and(|call| call.starts_with(&ioctl))
+    };
+    assert!(eventually(END_LIMIT, asks), "it asks the daemon");
+    let view = views.up(&image, 30_001, "other", &[]);
+    views.down(&view).ok();
+    kill_process(daemon, Signal::CONT).expect("let it go on");
+    assert!(waiting.wait().expect("wait").success());
+    views.down(&views.at("stuck")).ok();
+    stuck.end();
+    views.assert_nothing_left();
+}
+
 #[test]
 fn views_that_are_made_at_once_do_not_hinder_each_other() {
     let views = Views::new();

@@ -7,7 +7,7 @@ mod common;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -27,15 +27,20 @@ const MODES: [&str; 3] = ["paths", "tree", "none"];
 
 /// Opens a path as a process does whose root the view is.
 fn within(view: &Path, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    below(open(view).as_fd(), path, flags)
+}
+
+/// The same of a view that is open.
+fn below(view: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     let mode = Mode::from_raw_mode(if flags.contains(OFlags::CREATE) {
         0o644
     } else {
         0
     });
-    let (view, flags) = (open(view), flags | OFlags::CLOEXEC);
+    let flags = flags | OFlags::CLOEXEC;
     loop {
         // Somebody mounted something meanwhile, anywhere.
-        match rustix::fs::openat2(&view, path, flags, mode, ResolveFlags::IN_ROOT) {
+        match rustix::fs::openat2(view, path, flags, mode, ResolveFlags::IN_ROOT) {
             Err(Errno::AGAIN) => {}
             done => return done,
         }
@@ -82,13 +87,15 @@ fn links_in_place_of_writable_directories_lead_nowhere() {
             Path::new("/etc")
         );
         let create = OFlags::CREATE | OFlags::WRONLY;
+        let root = open(&view);
         for name in ["tmp/new", "tmp/conf", "var/tmp/new", "etc/conf"] {
-            let made = as_user(A, || within(&view, name, create));
+            let made = as_user(A, || below(root.as_fd(), name, create));
             assert!(
                 matches!(made, Err(Errno::ROFS | Errno::ACCESS)),
                 "{mode} {name}: {made:?}"
             );
         }
+        drop(root);
         assert_eq!(
             within(&view, "var/out/new", create).map(drop),
             Err(Errno::NOENT)
@@ -631,8 +638,8 @@ fn a_full_filesystem_can_be_emptied() {
     let other = views.up(&image, 30_002, "b", &[]);
     fs::write(other.join("tmp/kept"), "kept").expect("write");
     let view = views.up(&image, A, "a", &[]);
-    let full = "cd tmp; head -c 10M /dev/zero >big 2>/dev/null || true
-                while mkdir $((n += 1)) 2>/dev/null; do :; done; test $n -gt 5";
+    let full = "head -c 10M /dev/zero >tmp/big 2>/dev/null || true
+                while mkdir tmp/$((n += 1)) 2>/dev/null; do :; done; test $n -gt 5";
     sh_as(A, &view, full).ok();
     views
         .try_up(&image, 30_003, "c", &[])
@@ -913,9 +920,9 @@ fn a_remount_opens_no_device_of_the_image() {
     mount_remount(&view, MountFlags::NOSUID, c"").expect("remount");
     let opened = rustix::fs::openat(open(&view), "dev/null", OFlags::RDWR, Mode::empty()).map(drop);
     assert_eq!(opened, Err(Errno::NOENT));
-    let unlinked = as_user(A, || {
-        rustix::fs::unlinkat(open(&view), "dev", AtFlags::REMOVEDIR)
-    });
+    let root = open(&view);
+    let unlinked = as_user(A, || rustix::fs::unlinkat(&root, "dev", AtFlags::REMOVEDIR));
+    drop(root);
     assert!(unlinked.is_err());
     let permissions = fs::metadata(&view).expect("stat").permissions();
     assert_eq!(permissions.mode() & 0o7777, 0o755);

@@ -60,12 +60,25 @@ pub(super) struct Indexing {
     pub(super) index: Option<PathBuf>,
     /// Longest distance of two checkpoints in the uncompressed stream, for an
     /// index made now: smaller is faster random access and a larger index
-    #[arg(long, value_name = "SIZE", default_value = "256K", value_parser = parse_span)]
+    #[arg(long, value_name = "SIZE", default_value_t = SPAN, value_parser = parse_span)]
     pub(super) span: ByteSize,
     /// Read on behind the end of the archive, for several that were joined; an
     /// index made without this is made again
     #[arg(long)]
     pub(super) ignore_zeros: bool,
+}
+
+/// Distance of checkpoints unless told otherwise.
+const SPAN: ByteSize = ByteSize(256 * 1024);
+
+impl Default for Indexing {
+    fn default() -> Self {
+        Self {
+            index: None,
+            span: SPAN,
+            ignore_zeros: false,
+        }
+    }
 }
 
 /// `distrofs index`

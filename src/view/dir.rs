@@ -175,6 +175,13 @@ impl Dir {
         Ok(renameat(&self.0, &unfinished, &self.0, name)?)
     }
 
+    /// A file right below that is there to be locked.
+    pub(super) fn lock_file(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW;
+        let mode = Mode::RUSR | Mode::WUSR;
+        Ok(openat(&self.0, name, flags | OFlags::CLOEXEC, mode)?.into())
+    }
+
     /// An empty file right below, for nobody else.
     fn create(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;

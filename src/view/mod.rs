@@ -29,5 +29,5 @@ pub use compose::{Composed, Note, Wanted, Writable, compose};
 pub use dir::Dir;
 pub use error::ViewError;
 pub use plan::{Crowded, PLACES_MAX, Place, Plan};
-pub use state::{Record, State};
+pub use state::{Record, State, Turn};
 pub use views::{Image, Listed, NewView};

@@ -73,38 +73,18 @@ pub(super) struct LastView {
     pub(super) devices: Option<Vec<u64>>,
 }
 
+/// The turn of one process to index and mount an image.
+#[derive(Debug)]
+pub struct Turn {
+    _lock: File,
+}
+
 impl State {
     /// Opens the state at `path`, making it if need be; waits for others to be done
     /// with it.
     pub fn open(path: &Path) -> Result<State, ViewError> {
-        let failed = |doing| {
-            move |cause| ViewError::State {
-                state: path.to_owned(),
-                doing,
-                cause,
-            }
-        };
-        let mut builder = DirBuilder::new();
-        let made = builder.recursive(true).mode(PRIVATE).create(path);
-        made.map_err(failed("make the directory"))?;
-        let path = path.canonicalize().map_err(failed("find the directory"))?;
-        let dir = Dir::open(&path).map_err(failed("open the directory"))?;
-        let stat = dir.stat().map_err(failed("look at the directory"))?;
-        let owner = geteuid().as_raw();
-        if stat.st_uid != owner || stat.st_mode & OTHERS_MAY_WRITE != 0 {
-            return Err(ViewError::OpenState { state: path, owner });
-        }
-        if stat.st_mode & OTHERS != 0
-            && holds_something_else(&dir).map_err(failed("read the directory"))?
-        {
-            return Err(ViewError::NotState(path));
-        }
-        // It may have been made by hand.
-        if stat.st_mode & OTHERS != 0 {
-            rustix::fs::fchmod(&dir, rustix::fs::Mode::from_raw_mode(PRIVATE))
-                .map_err(|cause| failed("close the directory to others")(cause.into()))?;
-        }
-        let lock = lock(&path).map_err(failed("take the lock"))?;
+        let (path, dir) = directory(path)?;
+        let lock = lock(&dir).map_err(failed(&path, "take the lock"))?;
         Ok(State {
             path,
             dir,
@@ -112,13 +92,20 @@ impl State {
         })
     }
 
+    /// Waits for the turn to index and mount an archive for views, without the state
+    /// being open: that takes its time, and others are to go on.
+    pub fn turn(path: &Path, archive: &Path) -> Result<Turn, ViewError> {
+        let (path, dir) = directory(path)?;
+        let image = dir
+            .make(IMAGES)
+            .and_then(|images| images.make(&key_of(archive)));
+        let lock = image.and_then(|image| lock(&image));
+        let lock = lock.map_err(failed(&path, "take the lock of an image"))?;
+        Ok(Turn { _lock: lock })
+    }
+
     pub(super) fn failed(&self, doing: &'static str) -> impl Fn(io::Error) -> ViewError {
-        let state = self.path.clone();
-        move |cause| ViewError::State {
-            state: state.clone(),
-            doing,
-            cause,
-        }
+        failed(&self.path, doing)
     }
 
     fn image(&self, image: &Path) -> io::Result<Dir> {
@@ -232,10 +219,43 @@ fn holds_something_else(dir: &Dir) -> io::Result<bool> {
     Ok(dir.kind(LOCK.as_bytes())?.is_none() && !dir.names()?.is_empty())
 }
 
-fn lock(state: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    let lock = options.create(true).truncate(false).write(true);
-    let lock = lock.open(state.join(LOCK))?;
+fn failed(state: &Path, doing: &'static str) -> impl Fn(io::Error) -> ViewError {
+    let state = state.to_owned();
+    move |cause| ViewError::State {
+        state: state.clone(),
+        doing,
+        cause,
+    }
+}
+
+/// The directory for state at `path`, which is made if need be, and is closed to
+/// others.
+fn directory(path: &Path) -> Result<(PathBuf, Dir), ViewError> {
+    let failed = |doing| failed(path, doing);
+    let mut builder = DirBuilder::new();
+    let made = builder.recursive(true).mode(PRIVATE).create(path);
+    made.map_err(failed("make the directory"))?;
+    let path = path.canonicalize().map_err(failed("find the directory"))?;
+    let dir = Dir::open(&path).map_err(failed("open the directory"))?;
+    let stat = dir.stat().map_err(failed("look at the directory"))?;
+    let owner = geteuid().as_raw();
+    if stat.st_uid != owner || stat.st_mode & OTHERS_MAY_WRITE != 0 {
+        return Err(ViewError::OpenState { state: path, owner });
+    }
+    if stat.st_mode & OTHERS != 0 {
+        if holds_something_else(&dir).map_err(failed("read the directory"))? {
+            return Err(ViewError::NotState(path));
+        }
+        // It was made by hand.
+        rustix::fs::fchmod(&dir, rustix::fs::Mode::from_raw_mode(PRIVATE))
+            .map_err(|cause| failed("close the directory to others")(cause.into()))?;
+    }
+    Ok((path, dir))
+}
+
+/// Waits for the lock of a directory of ours.
+fn lock(dir: &Dir) -> io::Result<File> {
+    let lock = dir.lock_file(LOCK)?;
     flock(&lock, FlockOperation::LockExclusive)?;
     Ok(lock)
 }

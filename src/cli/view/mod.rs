@@ -6,9 +6,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use super::Failure;
-use super::args::{View, ViewDown, ViewReset, ViewUp};
+use super::args::{Indexing, View, ViewDown, ViewReset, ViewUp};
+use super::opening::{self, say_made};
 use crate::sys::mount;
 use crate::sys::mountinfo;
 use crate::view::{Image, NewView, State, ViewError};
@@ -29,18 +31,27 @@ pub(super) fn run(job: &View) -> Result<(), Failure> {
 }
 
 fn up(job: &ViewUp) -> Result<(), Failure> {
-    let state = State::open(&job.state.state)?;
-    let found = Found::new(&job.image)?;
-    let (image, is_for_views) = match found {
+    // Nobody else waits for an image that does not answer, or is not indexed yet.
+    let (state, image, is_for_views) = match Found::new(&job.image)? {
         Found::Mounted(_) if job.owner.is_some() => {
             return Err(
                 "--owner is for archives: who owns the files of a mounted image was said \
-                        when it was mounted"
+                 when it was mounted"
                     .into(),
             );
         }
-        Found::Mounted(path) => (Image::mounted(&path)?, false),
-        Found::Archive(path) => (mounted(&state, job, &path)?, true),
+        Found::Mounted(path) => {
+            let image = Image::mounted(&path)?;
+            (State::open(&job.state.state)?, image, false)
+        }
+        Found::Archive(path) => {
+            let _turn = State::turn(&job.state.state, &path)?;
+            let opened = opening::open(&path, &Indexing::default(), false, &Arc::default())?;
+            say_made(&opened.index);
+            let state = State::open(&job.state.state)?;
+            let image = mounted(&state, job, &path)?;
+            (state, image, true)
+        }
     };
     let new = NewView {
         image: &image,
