@@ -88,6 +88,89 @@ fn a_container_sees_itself_only() {
     assert!(processes.parse::<u32>().expect("a number") < 8, "{ran:#?}");
 }
 
+/// Root in there is root out here, as far as the kernel is concerned.
+#[test]
+fn root_in_a_container_changes_nothing_of_the_host() {
+    let ran = script(
+        [""; 0],
+        r#"
+        settings=/proc/sys/kernel/core_pattern
+        (cat $settings >$settings) 2>&1 | grep -o 'Read-only.*'
+        [ -w /proc/sysrq-trigger ] || echo "no requests to the kernel"
+        head -c 1 /proc/kcore | wc -c
+        chmod 666 /dev/null 2>&1 | grep -o 'Read-only.*'
+        echo x >/dev/null && echo "null takes it"
+        "#,
+    )
+    .ok();
+    assert_eq!(
+        ran.stdout,
+        "Read-only file system\nno requests to the kernel\n0\nRead-only file system\n\
+         null takes it\n",
+        "{ran:#?}"
+    );
+}
+
+#[test]
+fn rights_of_the_caller_are_not_inherited() {
+    common::need_real_mounts();
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--inh-caps=+sys_admin", "--"])
+        .arg(binary())
+        .arg("run")
+        .arg(debian_tgz())
+        .args(["--", "/bin/sh", "-c"])
+        .arg("grep CapInh /proc/self/status; mount -t tmpfs none /mnt 2>/dev/null || echo no");
+    let ran = run(&mut command).ok();
+    assert_eq!(ran.stdout, "CapInh:\t0000000000000000\nno\n", "{ran:#?}");
+}
+
+/// What is typed into a terminal by a program is taken for the user's.
+#[test]
+fn nothing_is_typed_into_the_callers_terminal() {
+    common::need_real_mounts();
+    let perl = r#"my $c = "x"; print ioctl(STDIN, 0x5412, $c) ? "typed" : "refused: $!""#;
+    let line = format!(
+        "'{}' run '{}' -- perl -e '{perl}'",
+        binary().display(),
+        debian_tgz().display()
+    );
+    let ran = run(Command::new("script").args(["-qec", &line, "/dev/null"]));
+    assert!(
+        ran.stdout.contains("refused: Operation not permitted"),
+        "{ran:#?}"
+    );
+}
+
+/// The directory above is out of sight while the container is made.
+#[test]
+fn an_archive_may_be_anywhere() {
+    common::need_real_mounts();
+    let dir = common::temp_dir();
+    fs::hard_link(debian_tgz(), dir.path().join("image.tgz")).expect("link the image");
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--propagation", "private", "sh", "-euc"])
+        .arg(r#"mount --bind "$1" /tmp; exec "$2" run /tmp/image.tgz -- /bin/true"#)
+        .arg("sh");
+    run(command.arg(dir.path()).arg(binary())).ok();
+}
+
+/// Some callers have the ends of their children ignored, and programs inherit that.
+#[test]
+fn the_end_of_the_command_is_heard_whatever_the_caller_ignores() {
+    common::need_real_mounts();
+    let mut command = Command::new("env");
+    command
+        .arg("--ignore-signal=CHLD")
+        .arg(binary())
+        .arg("run")
+        .arg(debian_tgz())
+        .args(["--", "/bin/sh", "-c", "exit 3"]);
+    assert_eq!(run(&mut command).status.code(), Some(3));
+}
+
 /// A descriptor that the caller left open leads out of the container.
 #[test]
 fn descriptors_of_the_caller_do_not_come_along() {

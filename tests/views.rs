@@ -480,8 +480,6 @@ fn no_two_views_are_at_one_place_or_write_the_same() {
     views.assert_nothing_left();
 }
 
-/// Sixteen at once: of those at one place one is made, of the others all, above
-/// one mount of the image.
 /// Whoever waits for a daemon that hangs must not keep others waiting.
 #[test]
 fn an_image_that_does_not_answer_hinders_no_other() {
@@ -507,6 +505,8 @@ fn an_image_that_does_not_answer_hinders_no_other() {
     views.assert_nothing_left();
 }
 
+/// Sixteen at once: of those at one place one is made, of the others all, above
+/// one mount of the image.
 #[test]
 fn views_that_are_made_at_once_do_not_hinder_each_other() {
     let views = Views::new();
@@ -694,7 +694,7 @@ fn a_view_that_is_covered_is_not_forgotten() {
     mount_bind(&other, &view).expect("mount above it");
     views
         .down(&view)
-        .refused(1, &["mounted above", "unmount that"]);
+        .refused(1, &["mounted above", "unmount what is above"]);
     for (container, at) in [(30_001, "a"), (30_002, "a"), (30_001, "b")] {
         views
             .try_up(&image, container, at, &[])

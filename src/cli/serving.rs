@@ -66,7 +66,7 @@ pub(super) fn start(
     let reporter = reporter(opened, &index, &budget, metrics);
     let fs = assemble(image, options, &budget, metrics)?;
     let request = MountRequest {
-        source: opened.archive.path().canonicalize()?.into_os_string(),
+        source: opened.archive.real_path().into(),
         target: how.mountpoint.clone(),
         allow_other: how
             .options

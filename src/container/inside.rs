@@ -11,13 +11,13 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use rustix::fs::{Gid, Mode, OFlags, Uid, chownat, openat, symlinkat};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, chownat, openat, symlinkat};
 
 use super::{ContainerError, Outside, failed, refused, rights};
 use crate::sys::contain::{self, Child, FAILED};
 use crate::sys::pass;
 use crate::sys::signal::{Signals, unblock_in};
-use crate::sys::tree;
+use crate::sys::tree::{self, Restriction};
 use crate::view::Dir;
 
 /// Where programs are looked for.
@@ -60,6 +60,12 @@ pub fn run(
     mut signals: Signals,
     socket: &UnixStream,
 ) -> u8 {
+    // Without a terminal of its own nothing can be typed into that of the caller
+    // (`TIOCSTI`); what is typed there is passed on.
+    if let Err(error) = rustix::process::setsid() {
+        eprintln!("distrofs: cannot start a session: {error}");
+        return FAILED;
+    }
     let root = match pass::receive(socket) {
         Ok(Some(root)) => root,
         // Whoever was to send it has said why.
@@ -97,7 +103,10 @@ fn enter(
             continue;
         };
         match what {
-            "proc" => tree::attach(tree::filesystem("proc", &[], false)?.as_fd(), at.as_fd())?,
+            "proc" => {
+                tree::attach(tree::filesystem("proc", &[], false)?.as_fd(), at.as_fd())?;
+                close_proc(&root, program)?;
+            }
             "tmpfs" => {
                 let run = tree::filesystem("tmpfs", &[("mode", "755")], false)?;
                 tree::attach(run.as_fd(), at.as_fd())?;
@@ -113,6 +122,45 @@ fn enter(
     tree::enter(root.as_fd())?;
     let hostname = program.hostname.as_bytes();
     rustix::system::sethostname(hostname).map_err(refused("set the host's name"))
+}
+
+/// Settings of the whole host, which are root's of any namespace to change as far as
+/// the kernel is concerned.
+const SETTINGS: [&str; 5] = ["sys", "sysrq-trigger", "irq", "bus", "fs"];
+/// What tells of the host, and no program of a container needs.
+const SECRETS: [&str; 8] = [
+    "kcore",
+    "keys",
+    "latency_stats",
+    "timer_list",
+    "sched_debug",
+    "kmsg",
+    "acpi",
+    "scsi",
+];
+
+/// Takes from `/proc` what is not the container's. A user's own namespace has no
+/// rights there anyway.
+fn close_proc(root: &Dir, program: &Program) -> Result<(), ContainerError> {
+    if program.is_of_user {
+        return Ok(());
+    }
+    let find = |name: &str| root.place(format!("proc/{name}").as_bytes()).ok();
+    for at in SETTINGS.iter().filter_map(|name| find(name)) {
+        let same = tree::clone(at.as_fd())?;
+        tree::restrict(same.as_fd(), Restriction::Change)?;
+        tree::attach(same.as_fd(), at.as_fd())?;
+    }
+    for at in SECRETS.iter().filter_map(|name| find(name)) {
+        let kind = rustix::fs::fstat(&at).map_err(refused("look into /proc"))?;
+        let nothing = match FileType::from_raw_mode(kind.st_mode) {
+            FileType::Directory => tree::filesystem("tmpfs", &[("mode", "755")], false)?,
+            _ => tree::clone_all(Path::new("/dev/null"))?,
+        };
+        tree::restrict(nothing.as_fd(), Restriction::Change)?;
+        tree::attach(nothing.as_fd(), at.as_fd())?;
+    }
+    Ok(())
 }
 
 /// A directory of the image to mount on; without, programs miss what would be there.
@@ -171,7 +219,7 @@ fn devices(at: &OwnedFd, outside: &Outside) -> Result<(), ContainerError> {
 /// Attaches what was taken from the host.
 fn bind(root: &Dir, bound: &OwnedFd, to: &Path) -> Result<(), ContainerError> {
     let is_directory = rustix::fs::fstat(bound)
-        .map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
+        .map(|stat| FileType::from_raw_mode(stat.st_mode).is_dir())
         .unwrap_or(false);
     let at = root.within(to).map_err(|cause| ContainerError::BindTo {
         to: to.to_owned(),

@@ -1,11 +1,11 @@
 //! What a container gets of the host: device nodes, and what it is told to bind.
 //! All is taken while it can still be seen, and attached later.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::ContainerError;
-use crate::sys::tree;
+use crate::sys::tree::{self, Restriction};
 
 /// Devices that every program may expect.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -37,11 +37,13 @@ impl Outside {
         };
         for name in DEVICES {
             let device = tree::clone_all(&Path::new("/dev").join(name))?;
+            // They are the host's: root in there must not close them to it.
+            tree::restrict(device.as_fd(), Restriction::Change)?;
             outside.devices.push((name, device));
         }
         for bind in binds {
             let taken = tree::clone_all(&bind.from).and_then(|bound| {
-                tree::restrict(std::os::fd::AsFd::as_fd(&bound))?;
+                tree::restrict(bound.as_fd(), Restriction::Content)?;
                 Ok(bound)
             });
             let bound = taken.map_err(|cause| ContainerError::BindFrom {

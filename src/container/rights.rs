@@ -2,7 +2,10 @@
 //! that root in there would be root of the host.
 
 use rustix::io::Errno;
-use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+use rustix::thread::{
+    CapabilitySet, capabilities, clear_ambient_capability_set, remove_capability_from_bounding_set,
+    set_capabilities,
+};
 
 /// What stays: what programs of an image need to manage its own files, users and
 /// ports (the set that container engines leave).
@@ -21,8 +24,13 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::MKNOD)
     .union(CapabilitySet::AUDIT_WRITE);
 
-/// Takes all other rights from whatever this process executes.
+/// Takes all other rights from whatever this process executes, those that somebody
+/// meant it to inherit among them.
 pub(super) fn drop_all_but_kept() -> Result<(), Errno> {
+    clear_ambient_capability_set()?;
+    let mut sets = capabilities(None)?;
+    sets.inheritable = CapabilitySet::empty();
+    set_capabilities(None, sets)?;
     for capability in CapabilitySet::all().difference(KEPT).iter() {
         match remove_capability_from_bounding_set(capability) {
             // A kernel that does not know it does not grant it.

@@ -18,6 +18,7 @@ use crate::source::ArchiveFile;
 #[derive(Clone, Debug)]
 pub struct Archive {
     path: PathBuf,
+    real: PathBuf,
     file: Arc<File>,
     opened: Metadata,
 }
@@ -41,9 +42,11 @@ impl Archive {
                 kind: kind_of(&opened),
             });
         }
+        let real = path.canonicalize().map_err(failed)?;
         let path = std::path::absolute(path).map_err(failed)?;
         Ok(Self {
             path,
+            real,
             file: Arc::new(file),
             opened,
         })
@@ -52,6 +55,11 @@ impl Archive {
     /// Where it was found, absolute.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The same without links, as it was then.
+    pub fn real_path(&self) -> &Path {
+        &self.real
     }
 
     /// Its attributes when it was opened.

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use super::daemon::refuse_threads;
-use super::signal::{Event, Signals};
+use super::signal::Signals;
 
 /// A child process.
 #[derive(Debug)]
@@ -80,17 +80,13 @@ impl Child {
     /// this process are reaped.
     pub fn attend(&self, signals: &mut Signals) -> io::Result<u8> {
         loop {
-            let Event {
-                signal,
-                is_of_terminal,
-            } = signals.wait()?;
+            let signal = signals.wait()?;
             if signal == libc::SIGCHLD {
                 if let Some(status) = self.reap()? {
                     return Ok(status);
                 }
-            } else if !is_of_terminal
-                && let (Some(pid), Some(signal)) =
-                    (Pid::from_raw(self.pid), Signal::from_named_raw(signal))
+            } else if let (Some(pid), Some(signal)) =
+                (Pid::from_raw(self.pid), Signal::from_named_raw(signal))
             {
                 // It may be gone, which is the next to be heard.
                 let _gone = kill_process(pid, signal).is_err();
@@ -112,7 +108,8 @@ impl Child {
                     let cause = io::Error::last_os_error();
                     match cause.raw_os_error() {
                         Some(libc::EINTR) => {}
-                        Some(libc::ECHILD) => return Ok(found),
+                        // It is this one that is waited for: without, something is wrong.
+                        Some(libc::ECHILD) if found.is_some() => return Ok(found),
                         _ => return Err(cause),
                     }
                 }

@@ -24,7 +24,7 @@ const WATCHED: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
 /// What a program expects to get that somebody else runs for its user, and the end
 /// of a child.
-const PASSED_ON: [i32; 10] = [
+const PASSED_ON: [i32; 11] = [
     libc::SIGTERM,
     libc::SIGINT,
     libc::SIGHUP,
@@ -32,27 +32,16 @@ const PASSED_ON: [i32; 10] = [
     libc::SIGUSR1,
     libc::SIGUSR2,
     libc::SIGWINCH,
+    libc::SIGTSTP,
     libc::SIGCONT,
     libc::SIGALRM,
     libc::SIGCHLD,
 ];
 
-/// `si_code` of what the kernel sends by itself (sigaction(2)).
-const SI_KERNEL: i32 = 0x80;
-
 /// The signals, blocked and waiting to be read.
 #[derive(Debug)]
 pub struct Signals {
     events: File,
-}
-
-/// A signal that came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// Its number.
-    pub signal: i32,
-    /// Whether it came from the terminal, and so to all processes there.
-    pub is_of_terminal: bool,
 }
 
 impl Signals {
@@ -64,6 +53,12 @@ impl Signals {
 
     /// The same with all that is passed on to a child, and `SIGCHLD`.
     pub fn block_passed_on() -> io::Result<Signals> {
+        // Whoever started this process may have had it ignored: children would then
+        // end unheard.
+        // SAFETY: the default action is no function of this process.
+        if unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
         Self::block_all(&PASSED_ON)
     }
 
@@ -89,17 +84,14 @@ impl Signals {
         Ok(Signals { events: fd.into() })
     }
 
-    /// Waits for the next one.
-    pub fn wait(&mut self) -> io::Result<Event> {
+    /// Waits for the next one; its number.
+    pub fn wait(&mut self) -> io::Result<i32> {
         let mut event = [0; size_of::<libc::signalfd_siginfo>()];
         self.events.read_exact(&mut event)?;
         // SAFETY: the bytes are such a struct, and may be unaligned.
         let event: libc::signalfd_siginfo =
             unsafe { std::ptr::read_unaligned(event.as_ptr().cast()) };
-        Ok(Event {
-            signal: i32::try_from(event.ssi_signo).unwrap_or(0),
-            is_of_terminal: event.ssi_code == SI_KERNEL,
-        })
+        Ok(i32::try_from(event.ssi_signo).unwrap_or(0))
     }
 
     /// Calls `on_signal` in a thread of its own with the number of each signal
@@ -113,7 +105,7 @@ impl Signals {
             .spawn(move || {
                 while wait(&signals.events, &end).unwrap_or(false) {
                     match signals.wait() {
-                        Ok(event) => on_signal(event.signal),
+                        Ok(signal) => on_signal(signal),
                         Err(_) => return,
                     }
                 }

@@ -132,6 +132,12 @@ fn said(context: &OwnedFd) -> String {
 /// of it can be seen any more. Numbers are used again; and where the kernel cannot
 /// be asked (ustat(2) is not on every architecture), it may.
 pub fn may_be_there(device: u64) -> bool {
+    // Overlays have no such entry. FUSE and NFS have, and would be asked, who may not
+    // answer.
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    if Path::new(&format!("/sys/class/bdi/{major}:{minor}")).exists() {
+        return false;
+    }
     #[cfg(target_arch = "x86_64")]
     {
         /// `struct ustat`, of 28 bytes, whose content is of no interest.
@@ -241,10 +247,23 @@ struct MountAttr {
     userns_fd: u64,
 }
 
-/// Takes from mounts what the content of a container must not have: set-user-id
-/// programs, devices, and mounts that come or go with others.
-pub fn restrict(tree: BorrowedFd<'_>) -> Result<(), TreeError> {
-    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+/// What is taken from mounts that a container gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restriction {
+    /// Set-user-id programs and devices.
+    Content,
+    /// Set-user-id programs, and every change; a device can be written to all the
+    /// same, but not its owner or mode.
+    Change,
+}
+
+/// Takes something from mounts; and they do not come or go with others any more.
+pub fn restrict(tree: BorrowedFd<'_>, restriction: Restriction) -> Result<(), TreeError> {
+    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | match restriction {
+            Restriction::Content => MountAttrFlags::MOUNT_ATTR_NODEV,
+            Restriction::Change => MountAttrFlags::MOUNT_ATTR_RDONLY,
+        };
     let attr = MountAttr {
         set: flags.bits().into(),
         clear: 0,

@@ -12,7 +12,7 @@ use super::ViewError;
 use super::dir::Dir;
 use super::layers::{Layers, Upper, check_file, open_directory};
 use super::plan::Plan;
-use crate::sys::tree::{self, Overlay};
+use crate::sys::tree::{self, Overlay, Restriction};
 
 /// What the private copies of files of one view may take. They are made by root,
 /// whom no quota stops, and a hole of any size takes no room in an archive.
@@ -216,7 +216,7 @@ fn with_places(
                 });
             }
             let copy = tree::clone(layers.copy_of(place, &base)?.as_fd())?;
-            tree::restrict(copy.as_fd())?;
+            tree::restrict(copy.as_fd(), Restriction::Content)?;
             copy
         };
         let at = base.place(&place.path);

@@ -111,7 +111,8 @@ pub enum ViewError {
     NotAView(PathBuf),
     /// Something else is mounted above the view.
     #[error(
-        "something else is mounted above the view {}: unmount that first",
+        "something else is mounted above the view {}, or it belongs to another mount namespace: \
+         unmount what is above it, or take it down there",
         .0.display()
     )]
     Covered(PathBuf),

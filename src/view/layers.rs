@@ -4,7 +4,7 @@
 //! Guarantees: a layer that is there is whole; none is ever removed or changed but
 //! by the container itself, and by a reset.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, Stat};
@@ -57,9 +57,16 @@ impl Layers<'_> {
         const COPY: &str = "file";
         let made = self.at(place).and_then(|at| {
             if at.kind(COPY.as_bytes())?.is_none() {
-                let mut from = below.file(&place.path)?;
+                let from = below.file(&place.path)?;
                 let like = from.try_clone()?;
-                let write = |to: &mut std::fs::File| io::copy(&mut from, to).map(drop);
+                let size = from.metadata()?.len();
+                let write = |to: &mut std::fs::File| {
+                    let copied = io::copy(&mut from.take(size), to)?;
+                    if copied != size {
+                        return Err(io::Error::other("it is shorter than its size says"));
+                    }
+                    to.sync_all()
+                };
                 at.write_like(COPY, Some(like.as_fd()), Mode::empty(), write)?;
             }
             at.place(COPY.as_bytes())

@@ -34,6 +34,7 @@ const RECORD_BYTES_MAX: u64 = 64 * 1024;
 const LOCK: &str = "lock";
 const VIEWS: &str = "views";
 const IMAGES: &str = "images";
+const MOUNTS: &str = "mounts";
 const CONTAINERS: &str = "containers";
 const VIEW: &str = "view";
 
@@ -76,7 +77,19 @@ pub(super) struct LastView {
 /// The turn of one process to index and mount an image.
 #[derive(Debug)]
 pub struct Turn {
+    path: PathBuf,
+    image: Dir,
     _lock: File,
+}
+
+impl Turn {
+    /// A directory to mount the archive on, of which `name` tells versions and
+    /// owners.
+    pub fn mount_point(&self, name: &str) -> Result<PathBuf, ViewError> {
+        let made = self.image.make(MOUNTS).and_then(|at| at.make(name));
+        made.map_err(failed(&self.path, "make a directory to mount on"))?;
+        Ok(self.path.join(MOUNTS).join(name))
+    }
 }
 
 impl State {
@@ -96,12 +109,17 @@ impl State {
     /// being open: that takes its time, and others are to go on.
     pub fn turn(path: &Path, archive: &Path) -> Result<Turn, ViewError> {
         let (path, dir) = directory(path)?;
-        let image = dir
-            .make(IMAGES)
-            .and_then(|images| images.make(&key_of(archive)));
-        let lock = image.and_then(|image| lock(&image));
-        let lock = lock.map_err(failed(&path, "take the lock of an image"))?;
-        Ok(Turn { _lock: lock })
+        let key = key_of(archive);
+        let taken = || {
+            let image = dir.make(IMAGES)?.make(&key)?;
+            lock(&image).map(|lock| (image, lock))
+        };
+        let (image, lock) = taken().map_err(failed(&path, "take the lock of an image"))?;
+        Ok(Turn {
+            path: path.join(IMAGES).join(key),
+            image,
+            _lock: lock,
+        })
     }
 
     pub(super) fn failed(&self, doing: &'static str) -> impl Fn(io::Error) -> ViewError {
@@ -114,17 +132,6 @@ impl State {
             at.write("path", image.as_os_str().as_bytes())?;
         }
         Ok(at)
-    }
-
-    /// A directory to mount an archive on, of which `name` tells versions and
-    /// owners.
-    pub fn mount_point(&self, image: &Path, name: &str) -> Result<PathBuf, ViewError> {
-        let made = self
-            .image(image)
-            .and_then(|at| at.make("mounts")?.make(name));
-        made.map_err(self.failed("make a directory to mount on"))?;
-        let place = Path::new(IMAGES).join(key_of(image)).join("mounts");
-        Ok(self.path.join(place).join(name))
     }
 
     /// Where a container's layers above an image are.

@@ -13,7 +13,7 @@ use super::args::{Indexing, View, ViewDown, ViewReset, ViewUp};
 use super::opening::{self, say_made};
 use crate::sys::mount;
 use crate::sys::mountinfo;
-use crate::view::{Image, NewView, State, ViewError};
+use crate::view::{Image, NewView, State, Turn, ViewError};
 
 /// This very program, even if its file was replaced.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -45,12 +45,17 @@ fn up(job: &ViewUp) -> Result<(), Failure> {
             (State::open(&job.state.state)?, image, false)
         }
         Found::Archive(path) => {
-            let _turn = State::turn(&job.state.state, &path)?;
+            let turn = State::turn(&job.state.state, &path)?;
             let opened = opening::open(&path, &Indexing::default(), false, &Arc::default())?;
             say_made(&opened.index);
-            let state = State::open(&job.state.state)?;
-            let image = mounted(&state, job, &path)?;
-            (state, image, true)
+            loop {
+                let image = mounted(&turn, job, &path)?;
+                let state = State::open(&job.state.state)?;
+                // The last view of it may have gone meanwhile.
+                if mountinfo::is_mount_point(&image.mounted_at)? {
+                    break (state, image, true);
+                }
+            }
         }
     };
     let new = NewView {
@@ -119,7 +124,7 @@ impl Found {
 }
 
 /// The archive, mounted for views: one mount for all views of a version.
-fn mounted(state: &State, job: &ViewUp, archive: &Path) -> Result<Image, Failure> {
+fn mounted(turn: &Turn, job: &ViewUp, archive: &Path) -> Result<Image, Failure> {
     let file = archive.metadata()?;
     let owner = job.owner.map_or_else(
         || format!("{}:{}", file.uid(), file.gid()),
@@ -133,7 +138,7 @@ fn mounted(state: &State, job: &ViewUp, archive: &Path) -> Result<Image, Failure
         file.mtime_nsec(),
         owner.replace(':', "-"),
     );
-    let point = state.mount_point(archive, &version)?;
+    let point = turn.mount_point(&version)?;
     if mountinfo::find(&point)?.is_some() {
         match Image::mounted(&point) {
             Ok(image) => return Ok(image),
@@ -156,7 +161,6 @@ fn mounted(state: &State, job: &ViewUp, archive: &Path) -> Result<Image, Failure
         .status()
         .map_err(|cause| format!("cannot start the process that serves the image: {cause}"))?;
     if !status.success() {
-        state.release(&point)?;
         // It said why.
         let text = format!("{} could not be mounted", archive.display());
         return Err(io::Error::other(text).into());
