@@ -231,6 +231,11 @@ fn what_the_kernel_lacks_is_named_and_nothing_is_left() {
     assert_eq!(views.mounts().len(), 4, "{:?}", views.mounts());
     assert_eq!(read(&view.join("tmp/seed")), "of the image\n");
     views.down(&view).ok();
+    // One that takes no layer of what is not attached: the layer is on disk then.
+    let mut old = injected(&views, mounted.path(), "fsconfig:error=EINVAL:when=3");
+    run(old.args(["--passwd", "--writable", "tree"])).ok();
+    assert!(read(&view.join("etc/passwd")).contains("30001:x:30001:"));
+    views.down(&view).ok();
     mounted.end();
     views.assert_nothing_left();
 }

@@ -20,7 +20,7 @@ use common::tree::tree;
 use common::view::{STORAGE, Views, as_user, dir, file, open, sh_as};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, XattrFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 
 const A: u32 = 30_001;
 const MODES: [&str; 3] = ["paths", "tree", "none"];
@@ -495,9 +495,7 @@ fn endless_files_are_not_copied() {
     let image = views.path().join("image.tar");
     tar(&tree, &image, &["--format=pax", "--sparse"]);
     // So that a copy would fill nothing but this.
-    dir(&views.state(), 0o700);
-    let size = c"size=16m,mode=700";
-    mount("none", views.state(), "tmpfs", MountFlags::empty(), size).expect("mount");
+    views.keep_state_in_memory(c"size=16m,mode=700");
     views
         .try_up(&image, A, "a", &[])
         .refused(1, &["/var/endless", "--writable tree", "chmod o-w"]);
@@ -626,15 +624,7 @@ fn what_a_container_made_can_be_removed() {
 fn a_full_filesystem_can_be_emptied() {
     let views = Views::new();
     let image = views.archive("image.tar", |tree| dir(&tree.join("tmp"), 0o1777));
-    dir(&views.state(), 0o700);
-    mount(
-        "none",
-        views.state(),
-        "tmpfs",
-        MountFlags::empty(),
-        c"size=2m,nr_inodes=200,mode=700",
-    )
-    .expect("mount");
+    views.keep_state_in_memory(c"size=2m,nr_inodes=200,mode=700");
     let other = views.up(&image, 30_002, "b", &[]);
     fs::write(other.join("tmp/kept"), "kept").expect("write");
     let view = views.up(&image, A, "a", &[]);

@@ -19,7 +19,7 @@ use common::view::{STORAGE, Views, as_user, dir, file, open, sh_as};
 use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, RenameFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::mm::ProtFlags;
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+use rustix::mount::{MountFlags, mount_remount};
 use rustix::process::{Signal, kill_process};
 
 const A: u32 = 30_001;
@@ -490,9 +490,9 @@ fn a_single_writable_file_is_a_private_copy() {
     pair.end();
 }
 
-/// (With the user's lines a tree has layers on two filesystems besides the image,
-/// which has no UUID; the kernel finds an inode again only if theirs do. So the
-/// state is on one that surely has.)
+/// With the user's lines a tree has a layer besides the image's. Neither the image
+/// has a UUID nor, on some machines, the disk: with that layer on it the kernel gave
+/// files other numbers after a copy-up.
 #[test]
 fn inode_numbers_stay() {
     for (mode, passwd) in [
@@ -502,15 +502,6 @@ fn inode_numbers_stay() {
         ("paths", true),
     ] {
         let views = Views::new();
-        dir(&views.state(), 0o700);
-        mount(
-            "none",
-            views.state(),
-            "tmpfs",
-            MountFlags::empty(),
-            c"mode=700",
-        )
-        .expect("mount");
         let archive = views.archive("image.tar", image);
         let mounted = Mount::new(&archive, ["--owner", "30000:30000"]);
         let mut options = vec!["--writable", mode];
@@ -578,7 +569,6 @@ fn inode_numbers_stay() {
         );
         views.down(&view).ok();
         mounted.end();
-        unmount(views.state(), UnmountFlags::empty()).expect("nobody uses the state");
         views.assert_nothing_left();
     }
 }

@@ -98,22 +98,17 @@ fn enter(
     let place = Dir::open(place).map_err(failed("open a directory"))?;
     tree::attach(root.as_fd(), place.as_fd())?;
     let root = Dir::from(root.try_clone().map_err(failed("copy a descriptor"))?);
-    for (path, what) in [("proc", "proc"), ("run", "tmpfs"), ("dev", "dev")] {
-        let Some(at) = directory(&root, path)? else {
-            continue;
-        };
-        match what {
-            "proc" => {
-                tree::attach(tree::filesystem("proc", &[], false)?.as_fd(), at.as_fd())?;
-                close_proc(&root, program)?;
-            }
-            "tmpfs" => {
-                let run = tree::filesystem("tmpfs", &[("mode", "755")], false)?;
-                tree::attach(run.as_fd(), at.as_fd())?;
-                own(&Dir::from(run), program)?;
-            }
-            _ => devices(&at, &outside)?,
-        }
+    if let Some(at) = directory(&root, "proc") {
+        tree::attach(tree::filesystem("proc", &[], false)?.as_fd(), at.as_fd())?;
+        close_proc(&root, program)?;
+    }
+    if let Some(at) = directory(&root, "run") {
+        let run = tree::filesystem("tmpfs", &[("mode", "755")], false)?;
+        tree::attach(run.as_fd(), at.as_fd())?;
+        own(&Dir::from(run), program)?;
+    }
+    if let Some(at) = directory(&root, "dev") {
+        devices(&at, &outside)?;
     }
     for (bound, to) in &outside.binds {
         bind(&root, bound, to)?;
@@ -164,14 +159,14 @@ fn close_proc(root: &Dir, program: &Program) -> Result<(), ContainerError> {
 }
 
 /// A directory of the image to mount on; without, programs miss what would be there.
-fn directory(root: &Dir, path: &str) -> Result<Option<OwnedFd>, ContainerError> {
+fn directory(root: &Dir, path: &str) -> Option<OwnedFd> {
     match root.place(path.as_bytes()) {
-        Ok(at) => Ok(Some(at)),
+        Ok(at) => Some(at),
         Err(cause) => {
             eprintln!(
                 "distrofs: /{path} of the image cannot be mounted on, and stays as it is: {cause}"
             );
-            Ok(None)
+            None
         }
     }
 }

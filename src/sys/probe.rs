@@ -11,15 +11,12 @@
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change,
-    move_mount, open_tree,
-};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -39,10 +36,6 @@ pub fn overlay(directory: &Path) -> io::Result<()> {
     };
     let (lower, upper_path, work) = (made("lower")?, made("upper")?, made("work")?);
     let merged = made("merged")?;
-    let open = |path: &Path| {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        rustix::fs::open(path, flags, Mode::empty())
-    };
     let (lower, upper, work) = (open(&lower)?, open(&upper_path)?, open(&work)?);
     let mounted = tree::overlay(&Overlay {
         lower: vec![lower.as_fd()],
@@ -57,21 +50,18 @@ pub fn overlay(directory: &Path) -> io::Result<()> {
     fs::read(upper_path.join("file")).map(drop)
 }
 
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
 /// Clones the mount at `directory` without attaching it, then attaches it
 /// below: open_tree(2) and move_mount(2).
 pub fn detached_mounts(directory: &Path) -> io::Result<()> {
     let target = directory.join("attached");
     fs::create_dir_all(&target)?;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let tree = open_tree(CWD, directory, flags)?;
-    move_mount(
-        &tree,
-        "",
-        CWD,
-        &target,
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )?;
-    Ok(())
+    let tree = tree::clone_all(directory).map_err(|error| error.cause)?;
+    tree::attach(tree.as_fd(), open(&target)?.as_fd()).map_err(|error| error.cause)
 }
 
 /// What the kernel offers in its first FUSE request.

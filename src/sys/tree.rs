@@ -46,6 +46,13 @@ pub struct TreeError {
     pub said: String,
 }
 
+impl TreeError {
+    /// Whether the kernel does not know what was asked of it, as old ones may not.
+    pub fn is_invalid(&self) -> bool {
+        Errno::from_io_error(&self.cause) == Some(Errno::INVAL)
+    }
+}
+
 fn failed(doing: &'static str) -> impl Fn(Errno) -> TreeError {
     move |cause| TreeError {
         doing,
@@ -303,17 +310,13 @@ pub fn assemble(base: OwnedFd, others: &[(OwnedFd, OwnedFd)]) -> Result<OwnedFd,
         match attach(tree.as_fd(), at.as_fd()) {
             Ok(()) => {}
             // Before Linux 6.15 nothing can be attached to what is not attached.
-            Err(error) if number == 0 && is_invalid(&error) => {
+            Err(error) if number == 0 && error.is_invalid() => {
                 return assemble_in_namespace(&base, others);
             }
             Err(error) => return Err(error),
         }
     }
     Ok(base)
-}
-
-fn is_invalid(error: &TreeError) -> bool {
-    Errno::from_io_error(&error.cause) == Some(Errno::INVAL)
 }
 
 /// The same by way of a namespace, in which all is attached for a moment.

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::ViewError;
 use super::dir::Dir;
-use super::layers::{Layers, Upper, check_file, open_directory};
+use super::layers::{Kept, Layers, Upper, check_file, open_directory};
 use super::plan::Plan;
 use crate::sys::tree::{self, Overlay, Restriction};
 
@@ -108,6 +108,15 @@ impl fmt::Display for Note {
 
 /// Composes a view. Makes those layers that are not there yet.
 pub fn compose(wanted: &Wanted<'_>) -> Result<Composed, ViewError> {
+    match composed(wanted, Kept::InMemory) {
+        Err(ViewError::Tree(error)) if wanted.passwd.is_some() && error.is_invalid() => {
+            composed(wanted, Kept::OnDisk)
+        }
+        composed => composed,
+    }
+}
+
+fn composed(wanted: &Wanted<'_>, kept: Kept) -> Result<Composed, ViewError> {
     let (plan, image) = (wanted.plan, wanted.image);
     let layers = Layers {
         home: wanted.home,
@@ -126,7 +135,10 @@ pub fn compose(wanted: &Wanted<'_>) -> Result<Composed, ViewError> {
     // An overlay that nobody may change takes two layers.
     let (top, no_lines) = match (writable, wanted.passwd) {
         (Writable::Tree, None) => (None, None),
-        (_, uid) => layers.top(uid).map(|(top, why)| (Some(top), why))?,
+        (_, None) => (Some(layers.empty()?), None),
+        (_, Some(uid)) => layers
+            .with_lines(uid, kept)
+            .map(|(top, why)| (Some(top), why))?,
     };
     let below = Below {
         layers: [top.as_ref(), Some(image)].into_iter().flatten().collect(),

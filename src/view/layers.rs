@@ -1,5 +1,5 @@
 //! What one container wrote to one image, on disk: writable layers, private copies
-//! of files, and the layer above the image that is made anew each time.
+//! of files, and the layers above the image that are made anew each time.
 //!
 //! Guarantees: a layer that is there is whole; none is ever removed or changed but
 //! by the container itself, and by a reset.
@@ -13,6 +13,7 @@ use super::ViewError;
 use super::dir::{Dir, copy_attributes, key};
 use super::plan::Place;
 use super::users;
+use crate::sys::tree;
 
 /// Everybody may write.
 const WORLD_WRITABLE: u32 = 0o002;
@@ -30,6 +31,17 @@ pub(super) struct Layers<'a> {
 pub(super) struct Upper {
     pub(super) upper: Dir,
     pub(super) work: Dir,
+}
+
+/// Where the layer with a user's lines is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// On a filesystem of its own, which has a UUID. Where neither the disk nor the
+    /// image has one the kernel could not tell their layers apart, and would give
+    /// files other inode numbers after a copy-up.
+    InMemory,
+    /// For kernels that take no layers of what is not attached (before Linux 6.15).
+    OnDisk,
 }
 
 /// Where the layers of a place are.
@@ -78,22 +90,42 @@ impl Layers<'_> {
         self.home.make(PLACES)?.make(&key(&place.path))
     }
 
-    /// The layer right above the image, with the lines of user `uid` if one is
-    /// given, and why those are not there if they are not.
-    pub(super) fn top(&self, uid: Option<u32>) -> Result<(Dir, Option<&'static str>), ViewError> {
-        let made = || {
-            let Some(uid) = uid else {
-                let empty = self.home.make(EMPTY)?;
-                // What is seen of it is that, which another version has others of.
-                copy_attributes(self.image.as_fd(), empty.as_fd())?;
-                return Ok((empty, None));
-            };
-            self.home.remove(TOP)?;
-            let top = self.home.make_like(TOP, self.image)?;
-            let why = users::write(self.image, &top, uid)?;
-            Ok((top, why))
+    /// A layer with nothing in it, to go right above the image.
+    pub(super) fn empty(&self) -> Result<Dir, ViewError> {
+        let made = self.home.make(EMPTY).and_then(|empty| {
+            // What is seen of it is that, which another version has others of.
+            copy_attributes(self.image.as_fd(), empty.as_fd())?;
+            Ok(empty)
+        });
+        made.map_err(|cause| failed(b"", cause))
+    }
+
+    /// The layer right above the image with the lines of a user, and why those are
+    /// not there if they are not.
+    pub(super) fn with_lines(
+        &self,
+        uid: u32,
+        kept: Kept,
+    ) -> Result<(Dir, Option<&'static str>), ViewError> {
+        let failed = |cause| failed(b"etc", cause);
+        let top = match kept {
+            Kept::InMemory => {
+                let size = users::LAYER_BYTES_MAX.to_string();
+                tree::filesystem("tmpfs", &[("size", &size)], false)?.into()
+            }
+            Kept::OnDisk => {
+                self.home.remove(TOP).map_err(failed)?;
+                self.home.make(TOP).map_err(failed)?
+            }
         };
-        made().map_err(|cause| failed(b"etc", cause))
+        let write = || {
+            // What a mount is made as can be walked from, and not be changed.
+            let opened = top.sub(b".")?;
+            copy_attributes(self.image.as_fd(), opened.as_fd())?;
+            users::write(self.image, &opened, uid)
+        };
+        let why = write().map_err(failed)?;
+        Ok((top, why))
     }
 
     /// All writable layers that there are.

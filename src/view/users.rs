@@ -11,12 +11,20 @@ use rustix::fs::{FileType, Mode};
 
 use super::dir::Dir;
 
-/// The longest file that is copied: each start of a container copies it.
-const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The longest file that is copied: each start of a container copies it, and it
+/// may be kept in memory.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What a layer may take: the files, and room for their directories.
+pub(super) const LAYER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// A file that gets a line.
 struct Table {
     name: &'static str,
+    /// Why it gets none where it is a link, no file, or too long.
+    is_link: &'static str,
+    is_odd: &'static str,
+    is_long: &'static str,
     mode: u32,
     /// Whether its lines have the user's number as their third field.
     has_number: bool,
@@ -26,18 +34,27 @@ struct Table {
 const TABLES: [Table; 3] = [
     Table {
         name: "passwd",
+        is_link: "/etc/passwd is a symbolic link",
+        is_odd: "/etc/passwd is no regular file",
+        is_long: "/etc/passwd is longer than 1 MiB",
         mode: 0o644,
         has_number: true,
         line: |uid| format!("{uid}:x:{uid}:{uid}:{uid}:/containers/{uid}:/bin/bash\n"),
     },
     Table {
         name: "group",
+        is_link: "/etc/group is a symbolic link",
+        is_odd: "/etc/group is no regular file",
+        is_long: "/etc/group is longer than 1 MiB",
         mode: 0o644,
         has_number: true,
         line: |uid| format!("{uid}:x:{uid}:\n"),
     },
     Table {
         name: "shadow",
+        is_link: "/etc/shadow is a symbolic link",
+        is_odd: "/etc/shadow is no regular file",
+        is_long: "/etc/shadow is longer than 1 MiB",
         mode: 0o640,
         has_number: false,
         line: |uid| format!("{uid}:!:19000:0:99999:7:::\n"),
@@ -53,15 +70,20 @@ pub(super) fn write(image: &Dir, layer: &Dir, uid: u32) -> io::Result<Option<&'s
         Some(_) => return Ok(Some("/etc is no directory")),
         None => None,
     };
-    for table in &TABLES {
-        let kind = match &etc {
-            Some(etc) => etc.kind(table.name.as_bytes())?,
-            None => None,
-        };
-        match kind {
-            None | Some(FileType::RegularFile) => {}
-            Some(FileType::Symlink) => return Ok(Some(table.link())),
-            Some(_) => return Ok(Some(table.odd())),
+    if let Some(etc) = &etc {
+        for table in &TABLES {
+            let name = table.name.as_bytes();
+            match etc.kind(name)? {
+                None => {}
+                Some(FileType::RegularFile)
+                    if etc.file(name)?.metadata()?.len() > FILE_BYTES_MAX =>
+                {
+                    return Ok(Some(table.is_long));
+                }
+                Some(FileType::RegularFile) => {}
+                Some(FileType::Symlink) => return Ok(Some(table.is_link)),
+                Some(_) => return Ok(Some(table.is_odd)),
+            }
         }
     }
     let layer = match &etc {
@@ -79,22 +101,6 @@ pub(super) fn write(image: &Dir, layer: &Dir, uid: u32) -> io::Result<Option<&'s
 }
 
 impl Table {
-    fn link(&self) -> &'static str {
-        match self.name {
-            "passwd" => "/etc/passwd is a symbolic link",
-            "group" => "/etc/group is a symbolic link",
-            _ => "/etc/shadow is a symbolic link",
-        }
-    }
-
-    fn odd(&self) -> &'static str {
-        match self.name {
-            "passwd" => "/etc/passwd is no regular file",
-            "group" => "/etc/group is no regular file",
-            _ => "/etc/shadow is no regular file",
-        }
-    }
-
     /// Copies the file, with the line if it is not there.
     fn copy(&self, etc: Option<&Dir>, layer: &Dir, uid: u32) -> io::Result<()> {
         let mut content = Vec::new();
@@ -192,6 +198,12 @@ mod tests {
         });
         assert_eq!(why, Some("/etc/passwd is a symbolic link"));
         assert_eq!(fs::read_dir(dir.path().join("layer")).unwrap().count(), 0);
+        // Nor how long a start takes.
+        let (_dir, why) = written(|image| {
+            let long = fs::File::create(image.join("etc/group")).unwrap();
+            long.set_len(FILE_BYTES_MAX + 1).unwrap();
+        });
+        assert_eq!(why, Some("/etc/group is longer than 1 MiB"));
         let (_dir, why) = written(|image| {
             fs::remove_dir(image.join("etc")).unwrap();
             symlink("/etc", image.join("etc")).unwrap();

@@ -5,7 +5,7 @@
 //! daemons that served images there are gone. What takes longer than `LIMIT` is
 //! aborted, so that a test blocked in a system call fails instead of hanging.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
 use rustix::fs::{Gid, Uid};
-use rustix::mount::{UnmountFlags, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::archive::tar;
@@ -67,6 +67,13 @@ impl Views {
     /// Where the views keep their state, if nothing else is said.
     pub(crate) fn state(&self) -> PathBuf {
         self.path.join("state")
+    }
+
+    /// Puts the state into memory, for what the disk's filesystem may not have.
+    #[track_caller]
+    pub(crate) fn keep_state_in_memory(&self, options: &CStr) {
+        dir(&self.state(), 0o700);
+        mount("none", self.state(), "tmpfs", MountFlags::empty(), options).expect("mount");
     }
 
     /// A directory of this name, to attach a view on; made if it is not there.
