@@ -1,5 +1,7 @@
 //! Joined streams against the bytes that they are made of.
 
+#![allow(clippy::cast_possible_truncation, reason = "test data is small")]
+
 use std::ops::ControlFlow;
 
 use proptest::prelude::*;

@@ -1,0 +1,181 @@
+//! What a layer takes away from those below it.
+//!
+//! Guarantees: time linear in the number of names for each layer, whatever the
+//! layer says. A directory that is removed is only cut off from its parent; what
+//! is below it follows when finishing, in one pass. A directory that is hidden
+//! is marked, and emptied at the end of the pass.
+
+use super::super::entry::Entry;
+use super::super::error::BuildError;
+use super::super::place::{Refusal, Tree};
+use super::super::report::{Report, WarningKind};
+use super::super::tables::Tables;
+use crate::types::Ino;
+
+/// The `depth` of a directory that is in the tree no more.
+const CUT_OFF: u32 = u32::MAX;
+
+/// The `next` of a directory that is to be emptied.
+const HIDDEN: u32 = 1;
+
+/// What there was before the first entry of a layer.
+pub(in super::super) struct Layers {
+    /// The directory that the image serves as its root.
+    pub(in super::super) root: Ino,
+    /// The first name of the layer that is placed now.
+    first_dirent: u32,
+    has_hidden: bool,
+    has_cut_off: bool,
+}
+
+impl Layers {
+    pub(super) fn new(root: Ino) -> Self {
+        Self {
+            root,
+            first_dirent: 0,
+            has_hidden: false,
+            has_cut_off: false,
+        }
+    }
+}
+
+impl Tree {
+    /// What is placed from now on is on top of all that there is.
+    pub(super) fn begin_layer(&mut self) {
+        self.forget_parent();
+        let first = self.tables.dirents.len();
+        if let Some(layers) = &mut self.layers {
+            layers.first_dirent = first;
+        }
+    }
+
+    /// Whether a name is of a layer below.
+    pub(in super::super) fn is_lower(&self, dirent: u32) -> bool {
+        let layers = self.layers.as_ref();
+        layers.is_some_and(|layers| dirent < layers.first_dirent)
+    }
+
+    /// Removes `name` from the directory at `parent`, which ends with a slash
+    /// or is empty.
+    pub(super) fn remove(
+        &mut self,
+        entry: &Entry<'_>,
+        parent: &[u8],
+        name: &[u8],
+        report: &mut Report,
+    ) -> Result<(), BuildError> {
+        let Some(parent) = self.lower_directory(entry, parent, report)? else {
+            return Ok(());
+        };
+        let Some((dirent, ino)) = self.tables.find(parent, name)? else {
+            report.add(WarningKind::NothingToRemove, entry.path);
+            return Ok(());
+        };
+        self.take_away(dirent, ino)
+    }
+
+    /// Hides all that is in the directory at `parent` now.
+    pub(super) fn hide(
+        &mut self,
+        entry: &Entry<'_>,
+        parent: &[u8],
+        report: &mut Report,
+    ) -> Result<(), BuildError> {
+        if let Some(dir) = self.lower_directory(entry, parent, report)? {
+            let number = self.tables.dir_number(dir)?;
+            self.tables.dirs.get_mut(number)?.next.set(HIDDEN);
+            if let Some(layers) = &mut self.layers {
+                layers.has_hidden = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Empties what was hidden.
+    pub(super) fn empty_opaque(&mut self) -> Result<(), BuildError> {
+        let layers = self.layers.as_mut();
+        if !layers.is_some_and(|layers| std::mem::replace(&mut layers.has_hidden, false)) {
+            return Ok(());
+        }
+        for dirent in 0..self.tables.dirents.len() {
+            let record = *self.tables.dirents.get(dirent)?;
+            if let Some(dir) = Ino::new(record.dir.get().into())
+                && self.tables.dir(dir)?.next.get() == HIDDEN
+            {
+                let ino = self.tables.known_ino(record.ino.get())?;
+                self.take_away(dirent, ino)?;
+            }
+        }
+        for dir in self.tables.dirs.all_mut() {
+            dir.next.set(0);
+        }
+        Ok(())
+    }
+
+    /// The directory at a path, in which something is to be removed.
+    fn lower_directory(
+        &mut self,
+        entry: &Entry<'_>,
+        path: &[u8],
+        report: &mut Report,
+    ) -> Result<Option<Ino>, BuildError> {
+        match self.existing_parent(entry, path) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(Refusal::Warn(_)) => {
+                report.add(WarningKind::NothingToRemove, entry.path);
+                Ok(None)
+            }
+            Err(Refusal::Fail(error)) => Err(error),
+        }
+    }
+
+    fn take_away(&mut self, dirent: u32, ino: Ino) -> Result<(), BuildError> {
+        if self.tables.inode(ino)?.is_dir() {
+            self.cut_off(ino)?;
+        }
+        self.forget_parent();
+        self.tables.remove_name(dirent)
+    }
+
+    /// Says that a directory is in the tree no more, or will not be in a moment.
+    pub(in super::super) fn cut_off(&mut self, ino: Ino) -> Result<(), BuildError> {
+        let number = self.tables.dir_number(ino)?;
+        self.tables.dirs.get_mut(number)?.depth.set(CUT_OFF);
+        if let Some(layers) = &mut self.layers {
+            layers.has_cut_off = true;
+        }
+        Ok(())
+    }
+
+    /// Removes all names below directories that are not in the tree.
+    pub(in super::super) fn sweep(&mut self) -> Result<(), BuildError> {
+        match &self.layers {
+            Some(layers) if layers.has_cut_off => self.tables.sweep(),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Tables {
+    fn sweep(&mut self) -> Result<(), BuildError> {
+        // Parents come before what is in them.
+        for number in 0..self.dirs.len() {
+            let parent = self.known_ino(self.dirs.get(number)?.parent.get())?;
+            let is_cut_off = self.dir(parent)?.depth.get() == CUT_OFF;
+            let dir = self.dirs.get_mut(number)?;
+            if is_cut_off || dir.depth.get() == CUT_OFF {
+                dir.depth.set(CUT_OFF);
+                dir.count.set(0);
+            }
+        }
+        for number in 0..self.dirents.len() {
+            let dir = self.dirents.get(number)?.dir.get();
+            if let Some(dir) = Ino::new(dir.into())
+                && self.dir(dir)?.depth.get() == CUT_OFF
+            {
+                self.dirents.get_mut(number)?.dir.set(0);
+            }
+        }
+        Ok(())
+    }
+}
