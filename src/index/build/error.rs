@@ -118,7 +118,8 @@ pub enum BuildError {
     Base(#[from] IndexError),
     /// The parts do not fit together.
     #[error(
-        "{value} {what} are more than an image can have on top of it ({max}): put them into          fewer archives"
+        "{value} {what} are more than the {max} that an image can have: put them together in \
+         one patch"
     )]
     TooMany {
         /// What there is too much of.
