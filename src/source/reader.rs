@@ -21,7 +21,8 @@ use crate::types::{BLOCK_BYTES, BlockNo, Region, SpanNo};
 pub struct StreamSource {
     archive: Arc<dyn ReadAt>,
     tables: Tables,
-    pool: Pool,
+    /// None where nothing has to be decoded.
+    pool: Option<Pool>,
     windows: WindowRestorer,
     budget: MemoryBudget,
     metrics: Arc<Metrics>,
@@ -40,7 +41,8 @@ impl std::fmt::Debug for StreamSource {
 impl StreamSource {
     /// Opens the stream of `archive` by the tables that `find` locates inside
     /// of `region` (sections `SECTION_*` of module [`tables`](super::tables)).
-    /// Decoders are paid for from `budget`, of which one is set aside here.
+    /// Decoders are paid for from `budget`, of which one is set aside here if the
+    /// archive is compressed.
     pub fn open(
         archive: Arc<dyn ReadAt>,
         region: Arc<dyn Region>,
@@ -59,7 +61,11 @@ impl StreamSource {
                 wanted,
             });
         }
-        let (pool, windows) = (Pool::new(budget.clone())?, WindowRestorer::default());
+        let pool = match tables.kind() {
+            Kind::Plain => None,
+            Kind::Gzip => Some(Pool::new(budget.clone())?),
+        };
+        let windows = WindowRestorer::default();
         Ok(Self {
             archive,
             tables,
@@ -129,7 +135,8 @@ impl StreamSource {
 
     /// A decoder that stands in `span`, at `wanted` or before it.
     fn decoder_for(&self, span: &Span, wanted: BlockInfo) -> Result<Held<'_>, SourceError> {
-        match self.pool.lease(span.start..=wanted.start)? {
+        let pool = self.pool.as_ref().ok_or(damaged("kind of source"))?;
+        match pool.lease(span.start..=wanted.start)? {
             Lease::Standing(mut held) => {
                 held.decoder()?.aim(span);
                 self.metrics.counters.decoder_resumes.add(1);

@@ -56,6 +56,8 @@ pub struct Limits {
     /// Changes of modes on top of one image. Stops a list that is applied again
     /// for every version from becoming an archive of its own.
     pub mode_changes_max: u32,
+    /// Bytes of the paths in all of them together.
+    pub mode_change_bytes_max: u32,
     /// Up to this many bytes of stream the ratio is not looked at: what they
     /// cost is bounded, and a small image may well be all zeros.
     pub ratio_exempt_bytes: u64,
@@ -96,6 +98,7 @@ impl Default for Limits {
             ratio_max: 200,
             layers_max: 64,
             mode_changes_max: 10_000,
+            mode_change_bytes_max: 1 << 20,
             ratio_exempt_bytes: 32 << 30,
         }
     }

@@ -40,6 +40,7 @@ use std::ops::ControlFlow;
 pub use arena::{Arena, ArenaProvider, HeapArenas};
 pub use derive::{
     Derived, Deriver, ModeChange, ModeError, Pass, Patch, Problem, Unapplied, Wanted,
+    check_changes, check_patches,
 };
 pub use error::BuildError;
 pub use finish::SectionSink;

@@ -31,6 +31,7 @@ use super::arena::ArenaProvider;
 use super::entry::Entry;
 use super::error::BuildError;
 use super::finish::SectionSink;
+use super::limits::Limits;
 use super::place::Tree;
 use super::report::{Report, WarningKind};
 use super::stream::EntryStream;
@@ -111,8 +112,7 @@ impl Deriver {
         arenas: &mut dyn ArenaProvider,
         read: &mut dyn FnMut(&mut Pass<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let max = u64::from(self.options.limits.layers_max);
-        self.check_count("patches", self.patches.len().saturating_add(1), max)?;
+        check_patches(self.patches.len().saturating_add(1), &self.options.limits)?;
         let end = patch.start.checked_add(patch.len);
         end.ok_or(BuildError::TooMany {
             what: "bytes",
@@ -151,8 +151,7 @@ impl Deriver {
         changes: &[ModeChange],
         out: &mut dyn SectionSink,
     ) -> Result<Derived, BuildError> {
-        let max = u64::from(self.options.limits.mode_changes_max);
-        self.check_count("changes of modes", changes.len(), max)?;
+        check_changes(changes, &self.options.limits)?;
         let mut unapplied = Vec::new();
         for change in changes {
             if let Some(problem) = self.tree.change_mode(change)? {
@@ -168,13 +167,31 @@ impl Deriver {
             unapplied,
         })
     }
+}
 
-    fn check_count(&self, what: &'static str, have: usize, max: u64) -> Result<(), BuildError> {
-        let value = u64::try_from(have).unwrap_or(u64::MAX);
-        match value > max {
-            true => Err(BuildError::TooMany { what, value, max }),
-            false => Ok(()),
-        }
+/// Fails if these are more patches than an image can have.
+pub fn check_patches(count: usize, limits: &Limits) -> Result<(), BuildError> {
+    check_count("patches", count, limits.layers_max.into())
+}
+
+/// Fails if these are more changes of modes than an image can have.
+pub fn check_changes(changes: &[ModeChange], limits: &Limits) -> Result<(), BuildError> {
+    let bytes = changes.iter().map(|change| change.path().len());
+    let bytes = bytes.fold(0, usize::saturating_add);
+    check_count(
+        "changes of modes",
+        changes.len(),
+        limits.mode_changes_max.into(),
+    )?;
+    let max = limits.mode_change_bytes_max.into();
+    check_count("bytes of paths whose modes change", bytes, max)
+}
+
+fn check_count(what: &'static str, have: usize, max: u64) -> Result<(), BuildError> {
+    let value = u64::try_from(have).unwrap_or(u64::MAX);
+    match value > max {
+        true => Err(BuildError::TooMany { what, value, max }),
+        false => Ok(()),
     }
 }
 
