@@ -213,6 +213,3 @@ fn notes(sidecar: &Sidecar) -> Vec<String> {
     let lines = String::from_utf8_lossy(&text);
     lines.lines().map(str::to_owned).collect()
 }
-
-#[cfg(test)]
-mod tests;
