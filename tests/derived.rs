@@ -320,12 +320,9 @@ fn a_changed_image_is_what_it_is_on_disk() {
     }
 }
 
-/// What somebody would try who wants out of the image, or to see whiteouts.
-#[test]
-fn hostile_patches_change_what_they_may_and_nothing_else() {
-    let dir = common::temp_dir();
-    let at = |name: &str| dir.path().join(name);
-    let base = Raw::default()
+/// An image with links that lead out of it, and names like whiteouts.
+fn threatened() -> Vec<u8> {
+    Raw::default()
         .dir("./")
         .dir("etc/")
         .file("etc/passwd", "root")
@@ -342,9 +339,11 @@ fn hostile_patches_change_what_they_may_and_nothing_else() {
         .file("shared", "shared")
         .hard_link("shared2", "shared")
         .file(".wh.base", "not a layer")
-        .end();
-    write(&at("base"), &base);
-    let patch = Raw::default()
+        .end()
+}
+
+fn hostile() -> Vec<u8> {
+    Raw::default()
         .file(".wh...", "")
         .file(".wh..", "")
         .file(".wh.", "")
@@ -367,8 +366,16 @@ fn hostile_patches_change_what_they_may_and_nothing_else() {
         .head(&Head::new(b'6', "usr/lib/.wh.a"))
         .file(".wh..wh.plnk/12.3", "")
         .file("new/.wh..wh..opq", "")
-        .end();
-    write(&at("patch"), &patch);
+        .end()
+}
+
+/// What somebody would try who wants out of the image, or to see whiteouts.
+#[test]
+fn hostile_patches_change_what_they_may_and_nothing_else() {
+    let dir = common::temp_dir();
+    let at = |name: &str| dir.path().join(name);
+    write(&at("base"), &threatened());
+    write(&at("patch"), &hostile());
     let changes = [
         ("out/passwd", 0o666),
         ("lib/b", 0o666),

@@ -481,7 +481,7 @@ fn no_damage_of_the_image_reaches_beyond_it() {
             changed.bytes[at] ^= 1 << bit;
             let Ok(index) = changed.open() else { continue };
             let base = (&index, &base[..]);
-            let derived = derive_cut(options(), base, &[patch.clone()], &[], 4096);
+            let derived = derive_cut(options(), base, std::slice::from_ref(&patch), &[], 4096);
             let Ok((derived, _)) = derived else {
                 refused += 1;
                 continue;
