@@ -7,6 +7,7 @@
 
 use zerocopy::little_endian::U32;
 
+use super::super::arena::ArenaProvider;
 use super::super::error::BuildError;
 use super::super::place::Tree;
 use super::super::tables::{GrowingDir, GrowingDirent, Tables};
@@ -33,7 +34,12 @@ struct Base<'a> {
 
 impl Tree {
     /// Fills a tree that is empty with an image.
-    pub(super) fn adopt(&mut self, index: &Index, stream_bytes: u64) -> Result<(), BuildError> {
+    pub(super) fn adopt(
+        &mut self,
+        index: &Index,
+        stream_bytes: u64,
+        arenas: &mut dyn ArenaProvider,
+    ) -> Result<(), BuildError> {
         let tables = &index.tables;
         let (names, xattrs) = tables.all_text()?;
         let base = Base {
@@ -56,7 +62,7 @@ impl Tree {
         if !is_dir {
             return Err(corrupt("root inode", root.number()).into());
         }
-        self.layers = Some(Layers::new(root));
+        self.layers = Some(Layers::new(root, &self.tables.limits, arenas)?);
         match index.intact() {
             true => Ok(()),
             false => Err(corrupt("file", 0_u32).into()),

@@ -1,12 +1,17 @@
 //! What a layer takes away from those below it.
 //!
 //! Guarantees: time linear in the number of names for each layer, whatever the
-//! layer says. A directory that is removed is only cut off from its parent; what
-//! is below it follows when finishing, in one pass. A directory that is hidden
-//! is marked, and emptied at the end of the pass.
+//! layer says. All that it removes is looked up in the layers below as they were
+//! before, and goes at the end of the pass, so the order of whiteouts does not
+//! matter. A directory that is removed is only cut off from its parent; what is
+//! below it follows when finishing, in one pass.
 
+use zerocopy::little_endian::U32;
+
+use super::super::arena::{ArenaProvider, Table};
 use super::super::entry::Entry;
 use super::super::error::BuildError;
+use super::super::limits::Limits;
 use super::super::place::{Refusal, Tree};
 use super::super::report::{Report, WarningKind};
 use super::super::tables::Tables;
@@ -24,18 +29,25 @@ pub(in super::super) struct Layers {
     pub(in super::super) root: Ino,
     /// The first name of the layer that is placed now.
     first_dirent: u32,
+    /// Numbers of the dirents that a layer removes.
+    removed: Table<U32>,
     has_hidden: bool,
     has_cut_off: bool,
 }
 
 impl Layers {
-    pub(super) fn new(root: Ino) -> Self {
-        Self {
+    pub(super) fn new(
+        root: Ino,
+        limits: &Limits,
+        arenas: &mut dyn ArenaProvider,
+    ) -> Result<Self, BuildError> {
+        Ok(Self {
             root,
             first_dirent: 0,
+            removed: Table::new(arenas, "whiteouts", limits.entries_max)?,
             has_hidden: false,
             has_cut_off: false,
-        }
+        })
     }
 }
 
@@ -55,7 +67,7 @@ impl Tree {
         layers.is_some_and(|layers| dirent < layers.first_dirent)
     }
 
-    /// Removes `name` from the directory at `parent`, which ends with a slash
+    /// Says that `name` goes from the directory at `parent`, which ends with a slash
     /// or is empty.
     pub(super) fn remove(
         &mut self,
@@ -67,14 +79,21 @@ impl Tree {
         let Some(parent) = self.lower_directory(entry, parent, report)? else {
             return Ok(());
         };
-        let Some((dirent, ino)) = self.tables.find(parent, name)? else {
+        let Some((dirent, _)) = self.tables.find(parent, name)? else {
             report.add(WarningKind::NothingToRemove, entry.path);
             return Ok(());
         };
-        self.take_away(dirent, ino)
+        if let Some(layers) = &mut self.layers {
+            let max = self.tables.limits.entries_max;
+            if layers.removed.len() >= max {
+                return Err(entry.limit("entries_max", u64::from(max) + 1, max));
+            }
+            layers.removed.push(dirent.into())?;
+        }
+        Ok(())
     }
 
-    /// Hides all that is in the directory at `parent` now.
+    /// Says that all goes that is in the directory at `parent` now.
     pub(super) fn hide(
         &mut self,
         entry: &Entry<'_>,
@@ -91,24 +110,20 @@ impl Tree {
         Ok(())
     }
 
-    /// Empties what was hidden.
-    pub(super) fn empty_opaque(&mut self) -> Result<(), BuildError> {
-        let layers = self.layers.as_mut();
-        if !layers.is_some_and(|layers| std::mem::replace(&mut layers.has_hidden, false)) {
+    /// Takes away what was said to go.
+    pub(super) fn take_all_away(&mut self) -> Result<(), BuildError> {
+        let Some(mut layers) = self.layers.take() else {
             return Ok(());
+        };
+        self.forget_parent();
+        for dirent in layers.removed.all() {
+            layers.has_cut_off |= self.tables.take_away(dirent.get())?;
         }
-        for dirent in 0..self.tables.dirents.len() {
-            let record = *self.tables.dirents.get(dirent)?;
-            if let Some(dir) = Ino::new(record.dir.get().into())
-                && self.tables.dir(dir)?.next.get() == HIDDEN
-            {
-                let ino = self.tables.known_ino(record.ino.get())?;
-                self.take_away(dirent, ino)?;
-            }
+        layers.removed.clear();
+        if std::mem::replace(&mut layers.has_hidden, false) {
+            layers.has_cut_off |= self.tables.empty_hidden()?;
         }
-        for dir in self.tables.dirs.all_mut() {
-            dir.next.set(0);
-        }
+        self.layers = Some(layers);
         Ok(())
     }
 
@@ -129,18 +144,9 @@ impl Tree {
         }
     }
 
-    fn take_away(&mut self, dirent: u32, ino: Ino) -> Result<(), BuildError> {
-        if self.tables.inode(ino)?.is_dir() {
-            self.cut_off(ino)?;
-        }
-        self.forget_parent();
-        self.tables.remove_name(dirent)
-    }
-
     /// Says that a directory is in the tree no more, or will not be in a moment.
     pub(in super::super) fn cut_off(&mut self, ino: Ino) -> Result<(), BuildError> {
-        let number = self.tables.dir_number(ino)?;
-        self.tables.dirs.get_mut(number)?.depth.set(CUT_OFF);
+        self.tables.cut_off(ino)?;
         if let Some(layers) = &mut self.layers {
             layers.has_cut_off = true;
         }
@@ -157,6 +163,45 @@ impl Tree {
 }
 
 impl Tables {
+    fn cut_off(&mut self, ino: Ino) -> Result<(), BuildError> {
+        let number = self.dir_number(ino)?;
+        self.dirs.get_mut(number)?.depth.set(CUT_OFF);
+        Ok(())
+    }
+
+    /// Takes a name away, if it is there; whether it was that of a directory.
+    fn take_away(&mut self, dirent: u32) -> Result<bool, BuildError> {
+        let record = *self.dirents.get(dirent)?;
+        if record.dir.get() == 0 {
+            return Ok(false);
+        }
+        let ino = self.known_ino(record.ino.get())?;
+        let is_dir = self.inode(ino)?.is_dir();
+        if is_dir {
+            self.cut_off(ino)?;
+        }
+        self.remove_name(dirent)?;
+        Ok(is_dir)
+    }
+
+    /// Takes all names away that are in directories to be emptied; whether one
+    /// was that of a directory.
+    fn empty_hidden(&mut self) -> Result<bool, BuildError> {
+        let mut has_cut_off = false;
+        for dirent in 0..self.dirents.len() {
+            let dir = self.dirents.get(dirent)?.dir.get();
+            if let Some(dir) = Ino::new(dir.into())
+                && self.dir(dir)?.next.get() == HIDDEN
+            {
+                has_cut_off |= self.take_away(dirent)?;
+            }
+        }
+        for dir in self.dirs.all_mut() {
+            dir.next.set(0);
+        }
+        Ok(has_cut_off)
+    }
+
     fn sweep(&mut self) -> Result<(), BuildError> {
         // Parents come before what is in them.
         for number in 0..self.dirs.len() {

@@ -96,7 +96,7 @@ impl Deriver {
             ..options
         };
         let mut tree = Tree::new(&options, arenas)?;
-        tree.adopt(base, stream_bytes)?;
+        tree.adopt(base, stream_bytes, arenas)?;
         Ok(Self {
             tree,
             options,
@@ -259,7 +259,7 @@ impl Pass<'_> {
         stream.finish(&mut report, sink)?;
         match placer.stage {
             Stage::Remove => {
-                placer.tree.empty_opaque()?;
+                placer.tree.take_all_away()?;
                 Ok(placer.removed)
             }
             Stage::Add => {

@@ -214,6 +214,36 @@ fn whiteouts_that_mean_nothing_remove_nothing_and_are_told() {
     assert_eq!(count(WarningKind::LinkTargetMissing), 1);
 }
 
+/// Whiteouts were looked up one after the other: one that removed a link hid
+/// from the next what was behind it.
+#[test]
+fn whiteouts_do_not_depend_on_their_order() {
+    let base = Archive::default()
+        .file("dir/a", "")
+        .file("dir/b", "")
+        .file("hidden/c", "")
+        .symlink("to/dir", "/dir")
+        .symlink("to/hidden", "../hidden")
+        .end();
+    let mut whiteouts = [
+        "to/dir/.wh.a",
+        "to/hidden/.wh..wh..opq",
+        ".wh.to",
+        "to/.wh.dir",
+    ];
+    for _ in 0..2 {
+        let add = |patch: Archive, name: &&str| patch.file(name, "");
+        let patch = whiteouts.iter().fold(Archive::default(), add);
+        let (index, derived, stream) = derive(&base, &[patch.end()], &[]);
+        assert!(derived.patches[0].is_empty(), "{:?}", derived.patches);
+        assert_eq!(
+            tree(&index, &stream),
+            ["dir d755 n2", "dir/b f644 n1 ", "hidden d755 n2"]
+        );
+        whiteouts.reverse();
+    }
+}
+
 /// Any type of entry can be a whiteout; what it holds is not looked at.
 #[test]
 fn whiteouts_of_any_type_never_reach_the_tree() {

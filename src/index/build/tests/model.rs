@@ -200,20 +200,20 @@ impl Model {
     /// Puts a layer on top: what it removes first.
     fn layer(&self, ops: &[Op]) {
         self.layered.set(true);
-        for op in ops {
-            if let Op::Remove(path) = op
-                && let Some((dir, name)) = self.place(path)
-            {
-                remove(&dir, name);
-            }
-        }
-        for op in ops {
-            let Op::Hide(path) = op else { continue };
+        let removed = ops.iter().filter_map(|op| match op {
+            Op::Remove(path) => self.place(path),
+            _ => None,
+        });
+        let hidden = ops.iter().filter_map(|op| {
+            let Op::Hide(path) = op else { return None };
             let names: Vec<_> = path.split('/').collect();
             let found = self.walk(vec![self.root.clone()], &names, false, true, &mut 0);
-            let found = found.and_then(|mut stack| stack.pop());
-            let Some(found) = found else { continue };
-            if let Node::Dir { entries, .. } = &mut *found.borrow_mut() {
+            found?.pop()
+        });
+        let (removed, hidden): (Vec<_>, Vec<_>) = (removed.collect(), hidden.collect());
+        removed.iter().for_each(|(dir, name)| remove(dir, name));
+        for dir in hidden {
+            if let Node::Dir { entries, .. } = &mut *dir.borrow_mut() {
                 entries.clear();
             }
         }
