@@ -129,6 +129,7 @@ impl Deriver {
             self.tree.begin_layer();
             let mut pass = Pass {
                 stream: EntryStream::new(options, arenas)?,
+                len: patch.len,
                 report: Report::new(),
                 placer: Placer {
                     tree: &mut self.tree,
@@ -207,6 +208,8 @@ enum Stage {
 /// One pass over a patch's stream.
 pub struct Pass<'a> {
     stream: EntryStream,
+    /// Bytes of the patch's stream.
+    len: u64,
     /// What the stream has that is odd; found by each pass.
     report: Report,
     placer: Placer<'a>,
@@ -252,9 +255,13 @@ impl Pass<'_> {
     fn finish(self) -> Result<Report, BuildError> {
         let Self {
             mut stream,
+            len,
             mut report,
             mut placer,
         } = self;
+        // Content may be left out up to the very end, and padding need not be
+        // there.
+        stream.jump(len);
         let sink = &mut |entry: &Entry<'_>, report: &mut Report| placer.take(entry, report);
         stream.finish(&mut report, sink)?;
         match placer.stage {

@@ -488,6 +488,11 @@ fn a_patch_that_is_cut_is_refused() {
     let patch = Archive::default().file("f", [b'x'; 3000]).end();
     let error = failed(Limits::default(), &[patch[..2000].to_vec()], &[]);
     assert!(matches!(error, BuildError::Truncated { .. }), "{error}");
+    // What an index alone would be made of is good enough on top, too.
+    let unpadded = patch[..512 + 3000].to_vec();
+    let (index, derived, stream) = derive(&enclosed(), &[unpadded], &[]);
+    assert_eq!(content(&index, find(&index, "f"), &stream).len(), 3000);
+    assert_eq!(derived.patches[0].count(WarningKind::MissingEnd), 1);
     let error = failed(Limits::default(), &[vec![1; 600]], &[]);
     assert!(matches!(error, BuildError::NotTar { .. }), "{error}");
 }
