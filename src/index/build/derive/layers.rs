@@ -76,10 +76,11 @@ impl Tree {
         name: &[u8],
         report: &mut Report,
     ) -> Result<(), BuildError> {
-        let Some(parent) = self.lower_directory(entry, parent, report)? else {
-            return Ok(());
+        let found = match self.lower_directory(entry, parent)? {
+            Some(parent) => self.tables.find(parent, name)?,
+            None => None,
         };
-        let Some((dirent, _)) = self.tables.find(parent, name)? else {
+        let Some((dirent, _)) = found else {
             report.add(WarningKind::NothingToRemove, entry.path);
             return Ok(());
         };
@@ -93,14 +94,10 @@ impl Tree {
         Ok(())
     }
 
-    /// Says that all goes that is in the directory at `parent` now.
-    pub(super) fn hide(
-        &mut self,
-        entry: &Entry<'_>,
-        parent: &[u8],
-        report: &mut Report,
-    ) -> Result<(), BuildError> {
-        if let Some(dir) = self.lower_directory(entry, parent, report)? {
+    /// Says that all goes that is in the directory at `parent` now. There may be
+    /// none: layers say so of directories that they make, too.
+    pub(super) fn hide(&mut self, entry: &Entry<'_>, parent: &[u8]) -> Result<(), BuildError> {
+        if let Some(dir) = self.lower_directory(entry, parent)? {
             let number = self.tables.dir_number(dir)?;
             self.tables.dirs.get_mut(number)?.next.set(HIDDEN);
             if let Some(layers) = &mut self.layers {
@@ -127,19 +124,16 @@ impl Tree {
         Ok(())
     }
 
-    /// The directory at a path, in which something is to be removed.
+    /// The directory at a path, in which something is to be removed, if it is
+    /// there.
     fn lower_directory(
         &mut self,
         entry: &Entry<'_>,
         path: &[u8],
-        report: &mut Report,
     ) -> Result<Option<Ino>, BuildError> {
         match self.existing_parent(entry, path) {
             Ok(dir) => Ok(Some(dir)),
-            Err(Refusal::Warn(_)) => {
-                report.add(WarningKind::NothingToRemove, entry.path);
-                Ok(None)
-            }
+            Err(Refusal::Warn(_)) => Ok(None),
             Err(Refusal::Fail(error)) => Err(error),
         }
     }

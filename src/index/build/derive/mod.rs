@@ -298,9 +298,7 @@ impl Placer<'_> {
             (Stage::Remove, Meaning::Remove { parent, name }) => {
                 self.tree.remove(entry, parent, name, &mut self.removed)
             }
-            (Stage::Remove, Meaning::Opaque { parent }) => {
-                self.tree.hide(entry, parent, &mut self.removed)
-            }
+            (Stage::Remove, Meaning::Opaque { parent }) => self.tree.hide(entry, parent),
             (Stage::Remove, Meaning::Entry | Meaning::Nothing)
             | (Stage::Add, Meaning::Remove { .. } | Meaning::Opaque { .. }) => Ok(()),
         }

@@ -160,8 +160,10 @@ fn a_whiteout_removes_what_is_below_and_not_what_comes_with_it() {
     let opaque = Archive::default()
         .file("d/new", "new")
         .file("d/.wh..wh..opq", "")
+        .file("made/.wh..wh..opq", "")
         .file(".wh.f", "");
-    let (index, _, stream) = derive(&base, &[opaque.end()], &[]);
+    let (index, derived, stream) = derive(&base, &[opaque.end()], &[]);
+    assert!(derived.patches[0].is_empty());
     assert_eq!(tree(&index, &stream), expected[..2]);
 }
 
