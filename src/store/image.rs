@@ -25,6 +25,8 @@ pub enum Reason {
     Forced,
     /// The archive is another one than it was made of.
     Stale,
+    /// It was made of another image, or with other patches or modes.
+    Recipe,
     /// It was made with zeros ignored, and they are not to be, or the reverse.
     Zeros,
     /// The file cannot be used.
@@ -39,6 +41,7 @@ impl std::fmt::Display for Reason {
             Reason::Missing => f.write_str("there was no index"),
             Reason::Forced => f.write_str("as asked"),
             Reason::Stale => f.write_str("the archive changed since it was indexed"),
+            Reason::Recipe => f.write_str("the image, its patches or its modes changed"),
             Reason::Zeros => f.write_str("it was made with another choice of --ignore-zeros"),
             Reason::Unusable(error) => error.fmt(f),
             Reason::Tables(IndexError::Corrupt { what, number }) => {
@@ -73,11 +76,8 @@ impl OpenedIndex {
 
     /// Whether it was made with zeros ignored. Fails if its tables are not even
     /// good for the root, without which nothing can be served.
-    fn ignored_zeros(&self) -> Result<bool, IndexError> {
-        let index = Index::open(self.sidecar.region(), &|id| self.sidecar.section(id))?;
-        index.inode(Ino::ROOT)?;
-        index.lookup(Ino::ROOT, b"bin")?;
-        Ok(index.ignored_zeros())
+    pub(super) fn ignored_zeros(&self) -> Result<bool, IndexError> {
+        Ok(usable_index(&self.sidecar)?.ignored_zeros())
     }
 }
 
@@ -183,9 +183,18 @@ impl Archive {
     }
 }
 
+/// The tables of a sidecar, if they are good at least for the root, without
+/// which nothing can be served.
+pub(super) fn usable_index(sidecar: &Sidecar) -> Result<Index, IndexError> {
+    let index = Index::open(sidecar.region(), &|id| sidecar.section(id))?;
+    index.inode(Ino::ROOT)?;
+    index.lookup(Ino::ROOT, b"bin")?;
+    Ok(index)
+}
+
 /// A place that the user named may hold something of theirs: a typing error
 /// must not cost them the archive.
-fn refuse_foreign(place: &Path) -> Result<(), StoreError> {
+pub(super) fn refuse_foreign(place: &Path) -> Result<(), StoreError> {
     let holds_something = std::fs::metadata(place).is_ok_and(|file| file.len() > 0);
     match Sidecar::open(place) {
         Err(SidecarError::Foreign) if holds_something => Err(StoreError::NotOurs {

@@ -14,7 +14,9 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use super::{Archive, StoreError, digest};
-use crate::index::build::{Arena, ArenaProvider, BuildOptions, Builder, Built, SectionSink};
+use crate::index::build::{
+    Arena, ArenaProvider, BuildOptions, Builder, Built, SectionSink, Warning,
+};
 use crate::metrics::Metrics;
 use crate::sidecar::{Identity, SectionWriter, SidecarError, SidecarWriter};
 use crate::source::scan::{ScanOptions, ScanOutput, ScanSummary, scan};
@@ -46,25 +48,28 @@ pub struct IngestReport {
 impl IngestReport {
     /// What is worth telling the user, a line each.
     pub fn notes(&self) -> Vec<String> {
-        let odd = self.built.report.warnings().map(|warning| {
-            let names: Vec<String> = warning.samples.iter().map(ToString::to_string).collect();
-            let more = if warning.count > names.len() as u64 {
-                ", …"
-            } else {
-                ""
-            };
-            let text = warning.kind.text();
-            format!(
-                "{} entries: {text}: {}{more}",
-                warning.count,
-                names.join(", ")
-            )
-        });
+        let odd = self.built.report.warnings().map(note);
         let garbage = self.scan.garbage_at.map(|at| {
             format!("bytes from archive offset {at} on are no gzip data and were ignored")
         });
         odd.chain(garbage).collect()
     }
+}
+
+/// A warning as a line for the user.
+pub(super) fn note(warning: &Warning) -> String {
+    let names: Vec<String> = warning.samples.iter().map(ToString::to_string).collect();
+    let more = if warning.count > names.len() as u64 {
+        ", …"
+    } else {
+        ""
+    };
+    let text = warning.kind.text();
+    format!(
+        "{} entries: {text}: {}{more}",
+        warning.count,
+        names.join(", ")
+    )
 }
 
 /// Indexes `archive` into the file `place`. `progress` gets the number of
@@ -183,7 +188,7 @@ fn read(
 }
 
 /// The key of the name hash is random, so that nobody can aim names at it.
-fn build_options(archive: &Archive, options: IngestOptions) -> Result<BuildOptions, StoreError> {
+pub(super) fn new_hash_key() -> Result<[u8; 16], StoreError> {
     let mut hash_key = [0; 16];
     rustix::rand::getrandom(&mut hash_key, rustix::rand::GetRandomFlags::empty()).map_err(|e| {
         StoreError::System {
@@ -191,14 +196,18 @@ fn build_options(archive: &Archive, options: IngestOptions) -> Result<BuildOptio
             cause: e.into(),
         }
     })?;
+    Ok(hash_key)
+}
+
+fn build_options(archive: &Archive, options: IngestOptions) -> Result<BuildOptions, StoreError> {
     Ok(BuildOptions {
         ignore_zeros: options.ignore_zeros,
         archive_bytes: Some(archive.metadata().len()),
-        ..BuildOptions::new(hash_key)
+        ..BuildOptions::new(new_hash_key()?)
     })
 }
 
-fn make_directory(place: &Path) -> Result<(), StoreError> {
+pub(super) fn make_directory(place: &Path) -> Result<(), StoreError> {
     let Some(directory) = place.parent().filter(|p| !p.as_os_str().is_empty()) else {
         return Ok(());
     };
@@ -248,9 +257,9 @@ impl Parts {
 }
 
 /// Gives the builder its sections, one after the other.
-struct Sink<'a> {
-    writer: &'a SidecarWriter,
-    sections: &'a mut Vec<SectionWriter>,
+pub(super) struct Sink<'a> {
+    pub(super) writer: &'a SidecarWriter,
+    pub(super) sections: &'a mut Vec<SectionWriter>,
 }
 
 impl SectionSink for Sink<'_> {
@@ -268,7 +277,7 @@ impl SectionSink for Sink<'_> {
 
 /// Gives the builder its scratch tables: maps of unnamed files beside the
 /// index, so that the kernel can write them out when memory is short.
-struct Spills<'a>(&'a SidecarWriter);
+pub(super) struct Spills<'a>(pub(super) &'a SidecarWriter);
 
 impl ArenaProvider for Spills<'_> {
     fn arena(&mut self, _what: &'static str) -> io::Result<Box<dyn Arena>> {
