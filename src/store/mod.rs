@@ -8,6 +8,7 @@
 
 mod archive;
 mod digest;
+pub mod home;
 mod image;
 mod ingest;
 mod place;
