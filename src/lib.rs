@@ -21,6 +21,7 @@
 //! | [`inspect`] | what an owner should know about an image: requirements, risks, packages |
 //! | [`view`] | what one container sees of an image: layers, composed by the kernel |
 //! | [`container`] | a command in a container of its own, with a view as its root |
+//! | [`worker`] | what serves the images of one storage home |
 //! | [`cli`] | the program |
 //!
 //! A read goes `fuse` → `fs` → `index` for the extents → [`source::ReadAt`],
@@ -45,3 +46,4 @@ pub mod store;
 pub mod sys;
 pub mod types;
 pub mod view;
+pub mod worker;

@@ -34,6 +34,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("view", &["types", "sys", "index", "inspect"]),
     ("container", &["sys", "view"]),
     (
+        "worker",
+        &[
+            "types", "metrics", "budget", "config", "sys", "source", "index", "sidecar", "store",
+            "cache", "fs", "fuse", "inspect", "view",
+        ],
+    ),
+    (
         "cli",
         &[
             "types",

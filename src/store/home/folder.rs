@@ -183,16 +183,33 @@ impl Folder {
     }
 
     /// A file right below with this content, in place of the file that was there;
-    /// a directory in the way is an error.
+    /// a directory in the way is an error. It stays after a crash of the machine.
     pub fn replace(&self, name: &[u8], bytes: &[u8], mode: u32) -> io::Result<()> {
+        let synced = |file: File| file.sync_all();
+        self.put_by(name, bytes, mode, synced)?;
+        self.sync()
+    }
+
+    /// The same, but the machine may crash and leave the file that was there, or an
+    /// empty one.
+    pub fn put(&self, name: &[u8], bytes: &[u8], mode: u32) -> io::Result<()> {
+        self.put_by(name, bytes, mode, |_| Ok(()))
+    }
+
+    fn put_by(
+        &self,
+        name: &[u8],
+        bytes: &[u8],
+        mode: u32,
+        close: impl FnOnce(File) -> io::Result<()>,
+    ) -> io::Result<()> {
         self.remove(UNFINISHED.as_bytes())?;
         let mut file = self.create(UNFINISHED)?;
         let written = file
             .write_all(bytes)
             .and_then(|()| Ok(fchmod(&file, Mode::from_raw_mode(mode))?))
-            .and_then(|()| file.sync_all())
-            .and_then(|()| self.rename(UNFINISHED.as_bytes(), self, name))
-            .and_then(|()| self.sync());
+            .and_then(|()| close(file))
+            .and_then(|()| self.rename(UNFINISHED.as_bytes(), self, name));
         if written.is_err() {
             // A full disk is to have its room back.
             let _gone_already = self.remove(UNFINISHED.as_bytes());

@@ -18,7 +18,7 @@
 //! * after a crash or an error at any step, [`Home::recover`] and [`Home::scan`]
 //!   finish what was begun, or undo it; an archive is in `distros` or in the store;
 //! * in `distros` nothing is reached by a path and no link is followed;
-//! * memory is bounded by [`Options::names_max`] and by one archive's indexing.
+//! * memory is bounded by [`Options`], and by what indexing one archive takes.
 //!
 //! Not promised: whoever owns an archive can write into it by a descriptor that was
 //! opened without access before. What is read then does not match its checksums.
@@ -87,7 +87,11 @@ pub struct Options {
     /// Names in `distros` that are looked at. Stops a directory of millions of
     /// names from filling memory.
     pub names_max: usize,
-    /// How long after a failure of the system an upload is tried again.
+    /// Images at most. Stops many small ones from filling the memory of whoever
+    /// serves them all.
+    pub images_max: usize,
+    /// How long after a failure of the system an upload is tried again; twice as
+    /// long after each one that follows, up to 64 times.
     pub retry_after: Duration,
     /// How often progress is told, at most.
     pub progress_every: Duration,
@@ -101,6 +105,7 @@ impl Options {
         Self {
             keep_versions: 3,
             names_max: 10_000,
+            images_max: 1000,
             retry_after: Duration::from_secs(30),
             progress_every: Duration::from_millis(300),
             ingest,

@@ -7,6 +7,8 @@
 //! Guarantees: written whole or not at all. One that is damaged, foreign or of a
 //! newer version is an error that names it; nothing is concluded from it.
 
+use std::io;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -227,6 +229,15 @@ impl Records {
             file: shown(),
             what,
         })
+    }
+
+    /// Whether there is room for an image of this path among `max`.
+    pub(super) fn has_room(&self, path: &ImagePath, max: usize) -> io::Result<bool> {
+        if self.0.stat(file_name(path).as_bytes())?.is_some() {
+            return Ok(true);
+        }
+        let (entries, more) = self.0.entries(max)?;
+        Ok(!more && entries.len() < max)
     }
 
     /// Writes one in place of what is known.

@@ -66,7 +66,12 @@ pub(super) struct Seen {
     pub(super) state: State,
     /// When to try it again in any case.
     pub(super) again: Option<Instant>,
+    /// How often that was put off.
+    pub(super) put_off: u32,
 }
+
+/// From half a minute to half an hour.
+const PUT_OFF_DOUBLINGS_MAX: u32 = 6;
 
 impl Home {
     /// Looks at what there is, and goes on with what is not settled. Nothing is
@@ -184,8 +189,31 @@ impl Home {
     }
 
     /// Remembers how it ended, until the upload is another one.
-    pub(super) fn remember(&self, name: &[u8], seen: Seen) {
+    pub(super) fn remember(&self, name: &[u8], stamp: Stamp, state: State) {
+        let seen = Seen {
+            stamp,
+            state,
+            again: None,
+            put_off: 0,
+        };
         self.seen.lock().insert(name.to_vec(), seen);
+    }
+
+    /// Remembers that the system failed. Each time it is put off for longer: what
+    /// fails at its end was indexed in vain.
+    pub(super) fn put_off(&self, name: &[u8], stamp: Stamp, reason: String) {
+        let mut seen = self.seen.lock();
+        let before = seen.get(name).filter(|before| before.stamp == stamp);
+        let put_off = before.map_or(0, |before| before.put_off.saturating_add(1));
+        let wait = 1_u32 << put_off.min(PUT_OFF_DOUBLINGS_MAX);
+        let wait = self.options.retry_after.saturating_mul(wait);
+        let this = Seen {
+            stamp,
+            state: State::Waiting(reason),
+            again: Instant::now().checked_add(wait),
+            put_off,
+        };
+        seen.insert(name.to_vec(), this);
     }
 }
 

@@ -15,7 +15,7 @@ use super::folder::{Folder, Stamp};
 use super::journal::{Intent, Token};
 use super::name::ImagePath;
 use super::record::Version;
-use super::scan::{Seen, Sighting, State, unreadable};
+use super::scan::{Sighting, State, unreadable};
 use super::verdict::{Verdict, verdict};
 use super::{Digest, Home, INCOMING, Work, now};
 use crate::index::build::WarningKind;
@@ -80,6 +80,10 @@ pub(super) enum Unindexed {
     Endless,
 }
 
+/// What is said of a full disk.
+const NO_ROOM: &str =
+    "remove files or images that are not needed, or ask for more room: it goes on by itself then";
+
 /// What is said of an archive without an end.
 pub(super) const ENDLESS: &str = "its end is missing, so it may not be complete: go on uploading it; if it is complete, compress it (gzip), or append its end (head -c 1024 /dev/zero >> FILE)";
 
@@ -119,6 +123,12 @@ impl Home {
         let stat = distros.stat(&sighting.name).map_err(later)?;
         if let Some(state) = self.refusal(&stat.ok_or(Outcome::Gone)?) {
             return Err(refused(state));
+        }
+        let max = self.options.images_max;
+        if !self.records.lock().has_room(path, max).map_err(later)? {
+            return Err(Outcome::Refused(format!(
+                "there are {max} images already: remove one that is not needed"
+            )));
         }
         let file = distros
             .file(&sighting.name)
@@ -307,7 +317,7 @@ impl Home {
             Verdict::Changed => Outcome::Busy,
             Verdict::Incomplete => self.incomplete(held, reason),
             Verdict::Later => self.later(held, &reason),
-            Verdict::NoRoom => self.later(held, &format!("{reason}; remove files or images that are not needed, or ask for more room: it goes on by itself then")),
+            Verdict::NoRoom => self.later(held, &format!("{reason}; {NO_ROOM}")),
             Verdict::Never => {
                 let name = &held.sighting.name;
                 match self.reject(held.distros, name, held.stamp, &reason) {
@@ -315,7 +325,7 @@ impl Home {
                     Ok(false) => Outcome::Gone,
                     Err(error) => {
                         tracing::warn!(%error, "a rejected upload stays");
-                        self.note(held, State::Refused(reason.clone()), None);
+                        self.note(held, State::Refused(reason.clone()));
                         Outcome::Refused(reason)
                     }
                 }
@@ -324,25 +334,18 @@ impl Home {
     }
 
     fn incomplete(&self, held: &Held<'_>, reason: String) -> Outcome {
-        self.note(held, State::Incomplete(reason.clone()), None);
+        self.note(held, State::Incomplete(reason.clone()));
         Outcome::Truncated(reason)
     }
 
     fn later(&self, held: &Held<'_>, reason: &impl ToString) -> Outcome {
         let reason = reason.to_string();
-        let again = Instant::now().checked_add(self.options.retry_after);
-        self.note(held, State::Waiting(reason.clone()), again);
+        self.put_off(&held.sighting.name, held.stamp, reason.clone());
         Outcome::Later(reason)
     }
 
-    fn note(&self, held: &Held<'_>, state: State, again: Option<Instant>) {
-        let stamp = held.stamp;
-        let seen = Seen {
-            stamp,
-            state,
-            again,
-        };
-        self.remember(&held.sighting.name, seen);
+    fn note(&self, held: &Held<'_>, state: State) {
+        self.remember(&held.sighting.name, held.stamp, state);
     }
 }
 

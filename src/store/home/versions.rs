@@ -187,12 +187,22 @@ impl Home {
         let reading = HomeError::doing("read the directory incoming");
         let mut named: HashSet<_> = self.intended().map_err(reading)?.into_iter().collect();
         for mut record in all {
-            let before = record.versions.len();
-            if record.prune(self.options.keep_versions) {
-                records.write(&record)?;
-                swept.versions += (before - record.versions.len()) as u64;
+            let before = record.clone();
+            let written = match record.prune(self.options.keep_versions) {
+                true => records.write(&record),
+                false => Ok(()),
+            };
+            match written {
+                Ok(()) => {
+                    swept.versions += (before.versions.len() - record.versions.len()) as u64;
+                    named.extend(record.archives());
+                }
+                // On a full disk the rest is all the more to be swept.
+                Err(error) => {
+                    tracing::warn!(%error, "old versions of an image stay");
+                    named.extend(before.archives());
+                }
             }
-            named.extend(record.archives());
         }
         for (digest, files) in self.stored(&mut swept.foreign)? {
             if named.contains(&digest) {

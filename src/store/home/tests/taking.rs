@@ -417,6 +417,25 @@ fn more_names_than_are_looked_at_are_told_of() {
 }
 
 #[test]
+fn there_are_only_so_many_images() {
+    let place = Place::new();
+    let home = place.home_with(|options| options.images_max = 2);
+    for name in ["a", "b", "c"] {
+        place.upload(&format!("{name}.tar"), &tar(name.as_bytes()));
+    }
+    let taken = take_all(&home);
+    let refused = taken.iter().filter(|t| matches!(t.1, Outcome::Refused(_)));
+    assert_eq!((taken.len(), refused.count()), (3, 1));
+    // A new version of one that is there has room.
+    let record = home.images().unwrap().records.remove(0);
+    place.upload(&record.versions[0].name, &tar(b"new"));
+    let taken = take_all(&home);
+    assert!(matches!(&taken[1].1, Outcome::Ready { path, .. } if *path == record.path));
+    home.remove(&record.path).unwrap();
+    ready(&take_all(&home)[0].1);
+}
+
+#[test]
 fn a_store_that_others_can_look_into_is_refused() {
     let place = Place::new();
     let open = || {
@@ -451,4 +470,20 @@ fn a_link_in_place_of_distros_is_not_followed() {
     symlink("moved", place.dir.path().join("home/distros")).unwrap();
     assert!(matches!(home.scan(), Err(HomeError::Distros { .. })));
     assert!(home.images().unwrap().records.is_empty());
+}
+
+#[test]
+fn what_the_system_failed_is_put_off() {
+    let place = Place::new();
+    let home = place.home_with(|options| options.retry_after = Duration::from_secs(3600));
+    place.upload("web.tar", &tar(b"one"));
+    let scan = home.scan().unwrap();
+    // As a full disk would.
+    fs::remove_dir(place.store().join("incoming")).unwrap();
+    let outcome = take(&home, &scan.sightings[0]);
+    assert!(matches!(outcome, Outcome::Later(_)), "{outcome:?}");
+    assert!(matches!(state_of(&home, "web.tar"), State::Waiting(_)));
+    // Another upload is tried at once.
+    place.upload("web.tar", &tar(b"two"));
+    assert_eq!(state_of(&home, "web.tar"), State::Finished);
 }

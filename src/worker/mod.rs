@@ -1,0 +1,3 @@
+//! What serves the images of one storage home.
+
+pub mod status;
