@@ -19,7 +19,7 @@ use super::journal::Token;
 use super::name::{ImagePath, is_patch};
 use super::record::Patch;
 use super::scan::{State, unreadable};
-use super::take::{ENDLESS, Unindexed};
+use super::take::Unindexed;
 use super::verdict::{Verdict, verdict};
 use super::{Home, Work, index_name};
 use crate::index::Escaped;
@@ -229,7 +229,7 @@ impl Home {
         let indexed = self.index_into(token, &archive, path, work, is_whole);
         match indexed {
             Ok(indexed) => Ok(indexed.digest),
-            Err(Unindexed::Endless) => Err(Layer::Refused(ENDLESS.to_owned())),
+            Err(Unindexed::Unlikely(why)) => Err(Layer::Refused(why.to_owned())),
             Err(Unindexed::GivenUp) => Err(Layer::Waiting("it is being uploaded".to_owned())),
             Err(Unindexed::Failed(error)) => {
                 let reason = error.to_string();

@@ -33,7 +33,7 @@ pub enum Outcome {
         /// The image.
         path: ImagePath,
         /// The version.
-        version: Version,
+        version: Box<Version>,
         /// What its owner should know, a line each.
         notes: Vec<String>,
     },
@@ -76,16 +76,21 @@ pub(super) enum Unindexed {
     Failed(StoreError),
     /// Somebody wanted to write, or it was to stop.
     GivenUp,
-    /// It is a plain archive that has no end.
-    Endless,
+    /// It is a plain archive that has no end, or one of nothing at all.
+    Unlikely(&'static str),
 }
+
+/// What is said of an archive of zeros: of a file that was made large before it is
+/// written, or of an empty directory.
+const EMPTY: &str =
+    "there is nothing in it, so it may not be complete: go on uploading it, or upload another one";
 
 /// What is said of a full disk.
 const NO_ROOM: &str =
     "remove files or images that are not needed, or ask for more room: it goes on by itself then";
 
 /// What is said of an archive without an end.
-pub(super) const ENDLESS: &str = "its end is missing, so it may not be complete: go on uploading it; if it is complete, compress it (gzip), or append its end (head -c 1024 /dev/zero >> FILE)";
+const ENDLESS: &str = "its end is missing, so it may not be complete: go on uploading it; if it is complete, compress it (gzip), or append its end (head -c 1024 /dev/zero >> FILE)";
 
 impl Home {
     /// Takes an upload in, whatever state it was seen in. Returns when that is done
@@ -170,7 +175,7 @@ impl Home {
                 }
                 match unindexed {
                     Unindexed::Failed(error) => self.failed(held, &error),
-                    Unindexed::Endless => self.incomplete(held, ENDLESS.to_owned()),
+                    Unindexed::Unlikely(why) => self.incomplete(held, why.to_owned()),
                     Unindexed::GivenUp if work.stop.load(Ordering::Relaxed) => Outcome::Stopped,
                     Unindexed::GivenUp => Outcome::Busy,
                 }
@@ -209,7 +214,11 @@ impl Home {
         };
         // The end of a compressed one is known by its checksum.
         if report.scan.kind == Kind::Plain && has_no_end(&report) {
-            return Err(Unindexed::Endless);
+            return Err(Unindexed::Unlikely(ENDLESS));
+        }
+        // Containers would not start from it.
+        if report.built.summary.entries == 0 {
+            return Err(Unindexed::Unlikely(EMPTY));
         }
         let sidecar = Sidecar::open(&place).map_err(|e| Unindexed::Failed(e.into()))?;
         Ok(Indexed {
@@ -246,7 +255,7 @@ impl Home {
         match self.complete(token, &intent) {
             Ok(()) => Outcome::Ready {
                 path: intent.path,
-                version: intent.version,
+                version: Box::new(intent.version),
                 notes: indexed.report.notes(),
             },
             Err(error) => Outcome::Later(error.to_string()),

@@ -173,14 +173,25 @@ fn says(text: &str, words: &[&str]) {
     }
 }
 
-/// Nothing but the two blocks that end an archive is an image with nothing in it.
-const EMPTY: [u8; 1024] = [0; 1024];
+/// An archive with an empty file.
+fn archive() -> Vec<u8> {
+    let mut block = [0; 2048];
+    let mut put = |at: usize, text: &[u8]| block[at..at + text.len()].copy_from_slice(text);
+    put(0, b"file");
+    put(100, b"0000644\0");
+    put(148, b"        ");
+    put(156, b"0");
+    put(257, b"ustar\x0000");
+    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    block.to_vec()
+}
 
 #[test]
 fn from_the_upload_to_the_image() {
     let mut told = Told::new();
     let writing = {
-        told.upload("web.tar", &EMPTY[..600]);
+        told.upload("web.tar", &archive()[..600]);
         let path = told.dir.path().join("home/distros/web.tar");
         File::options().append(true).open(path).unwrap()
     };
@@ -194,11 +205,11 @@ fn from_the_upload_to_the_image() {
     let text = told.status("web", Some(("web", 150, 600)));
     says(&text, &["indexing: web.tar, 25 % of 600 B"]);
     told.take_all();
-    told.upload("web.tar", &EMPTY);
+    told.upload("web.tar", &archive());
     assert!(matches!(told.take_all()[..], [Outcome::Ready { .. }]));
     let text = told.status("web", None);
-    says(&text, &["ready: version ", "web.tar, 1.0 kB, taken in 20"]);
-    says(&text, &["0 entries", "What containers need", "/.old_root"]);
+    says(&text, &["ready: version ", "web.tar, 2.0 kB, taken in 20"]);
+    says(&text, &["1 entries", "What containers need", "/.old_root"]);
     says(&text, &["missing", "do:  make it a directory"]);
     // A later upload does not hide what is served.
     told.upload("web.tgz", &[b'x'; 2000]);
@@ -214,7 +225,7 @@ fn from_the_upload_to_the_image() {
 fn what_is_wrong_is_said_with_what_to_do() {
     let mut told = Told::new();
     told.upload("cut.tgz", b"\x1f\x8b\x08\0");
-    told.upload("a\x1b[2Jb.tar", &EMPTY);
+    told.upload("a\x1b[2Jb.tar", &archive());
     symlink("/etc/shadow", told.dir.path().join("home/distros/s.tar")).unwrap();
     fs::write(told.dir.path().join("store/images/bad.json"), "x").unwrap();
     for number in 0..9 {

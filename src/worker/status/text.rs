@@ -156,7 +156,7 @@ impl Facts<'_> {
             let others = record.versions.iter().rev();
             let others = others.filter(|other| other.sha256 != version.sha256);
             let others: Vec<_> = others.map(short_description).collect();
-            let _written = write!(text, "  other versions: {}\n", others.join(", "));
+            let _written = writeln!(text, "  other versions: {}", others.join(", "));
         }
         if !record.changes.is_empty() || !record.patches.is_empty() {
             let (changes, patches) = (record.changes.len(), record.patches.len());

@@ -195,10 +195,14 @@ fn a_truncated_upload_stays_and_is_tried_again_when_it_is_another() {
     let home = place.home();
     let whole = gzip(&tar(&[5; 2000]));
     let plain = tar(&[6; 2000]);
-    let cuts: [(&str, &[u8], &[u8]); 5] = [
+    // A file that was made large first; what is appended makes it another one.
+    let zeros = gzip(&[0; 4096]);
+    let appended = [&zeros[..], &zeros[..]].concat();
+    let cuts: [(&str, &[u8], &[u8]); 6] = [
         ("gz.tgz", &whole[..100], &whole),
         ("head.tgz", &whole[..2], &whole),
         ("empty.tar", b"", &plain),
+        ("zeros.tgz", &zeros, &appended),
         ("part.tar", &plain[..300], &plain),
         ("entry.tar", &plain[..1000], &plain),
     ];
@@ -206,7 +210,7 @@ fn a_truncated_upload_stays_and_is_tried_again_when_it_is_another() {
         place.upload(name, part);
     }
     let taken = take_all(&home);
-    assert_eq!(taken.len(), 5);
+    assert_eq!(taken.len(), 6);
     for (name, outcome) in taken {
         assert!(
             matches!(outcome, Outcome::Truncated(_)),
@@ -219,13 +223,13 @@ fn a_truncated_upload_stays_and_is_tried_again_when_it_is_another() {
         let mut file = File::options().append(true).open(place.at(name)).unwrap();
         file.write_all(&whole[part.len()..]).unwrap();
     }
-    for (name, outcome) in take_all(&home) {
-        assert!(
-            matches!(outcome, Outcome::Ready { .. }),
-            "{name}: {outcome:?}"
-        );
+    let taken = take_all(&home);
+    assert_eq!(taken.len(), 6);
+    for (name, outcome) in taken {
+        let is_ready = matches!(outcome, Outcome::Ready { .. });
+        assert_eq!(is_ready, name != "zeros.tgz", "{name}: {outcome:?}");
     }
-    assert_eq!(place.names("distros"), [""; 0]);
+    assert_eq!(place.names("distros"), ["zeros.tgz"]);
 }
 
 /// A plain archive that is cut between two entries looks whole but for its end.
