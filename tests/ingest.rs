@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -320,65 +320,103 @@ fn distros_that_leads_elsewhere_is_not_gone_into() {
 }
 
 /// Names and the directory itself change hands all the time while uploads are taken
-/// in: whatever is taken is one of the archives, and none is lost.
+/// in: every archive is in the store or still in the home, and nothing else is taken
+/// for one.
 #[test]
-fn what_is_swapped_all_the_time_is_never_mixed_up() {
-    const ROUNDS: u32 = 60;
+fn what_is_swapped_all_the_time_is_never_mixed_up_or_lost() {
+    const UPLOADS: usize = 60;
     let place = Place::new();
-    let good = [tar(b"one"), tar(b"two")];
+    let content = |number: usize| tar(format!("upload {number}").as_bytes());
     let outside = place.top.join("outside");
     fs::write(&outside, "precious").expect("write");
+    let newest = AtomicUsize::new(0);
+    let is_done = AtomicBool::new(false);
     as_user(OWNER, || {
-        let at = |name: &str| place.at(name);
-        symlink(&outside, at("link")).expect("link");
-        fs::create_dir(at("dir")).expect("make a directory");
-        let mode = Mode::RUSR | Mode::WUSR;
-        mknodat(CWD, at("pipe"), FileType::Fifo, mode, 0).expect("make a pipe");
-        fs::create_dir(place.top.join("home/other")).expect("make a directory");
+        for distros in ["home/distros", "home/other"] {
+            let at = |name: &str| place.top.join(distros).join(name);
+            common::attempt(fs::create_dir(at("")));
+            symlink(&outside, at("link")).expect("link");
+            fs::create_dir(at("dir")).expect("make a directory");
+            let mode = Mode::RUSR | Mode::WUSR;
+            mknodat(CWD, at("pipe"), FileType::Fifo, mode, 0).expect("make a pipe");
+        }
         symlink("other", place.top.join("home/link")).expect("link");
         let home = place.home();
-        let is_done = AtomicBool::new(false);
         thread::scope(|scope| {
-            scope.spawn(|| {
-                let swap = |a: &Path, b: &Path| {
-                    common::attempt(renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE));
-                };
-                while !is_done.load(Ordering::Relaxed) {
-                    for name in ["link", "dir", "pipe"] {
-                        swap(&at("web.tar"), &at(name));
-                        swap(&at("web.tar"), &at(name));
-                    }
-                    let distros = place.top.join("home/distros");
-                    for name in ["home/other", "home/link"] {
-                        swap(&distros, &place.top.join(name));
-                        swap(&distros, &place.top.join(name));
-                    }
-                }
-            });
+            scope.spawn(|| swap_all_the_time(&place, &newest, &is_done));
             let mut status = StatusFiles::default();
-            for number in 0..ROUNDS {
-                let new = at(&format!(".new-{number}"));
-                let bytes = &good[number as usize % 2];
-                if fs::write(&new, bytes).is_ok() {
-                    common::attempt(fs::rename(&new, at("web.tar")));
+            for number in 0..UPLOADS {
+                let upload = place.top.join("home/.upload");
+                fs::write(&upload, content(number)).expect("upload");
+                let name = place.at(&format!("image-{number}.tar"));
+                newest.store(number, Ordering::Relaxed);
+                // Whatever `distros` is now.
+                while fs::rename(&upload, &name).is_err() {}
+                // It fails where it is no directory.
+                while let Err(error) = round(&home, &mut status) {
+                    assert!(matches!(error, HomeError::Distros { .. }), "{error}");
                 }
-                // It fails where `distros` is not there or no directory.
-                common::attempt(round(&home, &mut status));
             }
             is_done.store(true, Ordering::Relaxed);
         });
-        assert_eq!(home.recover().expect("recover"), []);
+        let (ready, _) = (
+            home.images().expect("images"),
+            round(&home, &mut StatusFiles::default()),
+        );
+        println!("{} of {UPLOADS} taken under way", ready.records.len());
         assert_eq!(place.names("store/incoming"), [""; 0]);
         let images = home.images().expect("images");
-        assert!(images.unusable.is_empty());
+        assert!(images.unusable.is_empty() && !images.records.is_empty());
+        let mut left: Vec<_> = (0..UPLOADS).map(content).collect();
         for version in images.records.iter().flat_map(|record| &record.versions) {
             let (archive, _) = home.open_image(&version.sha256).expect("an archive");
             let bytes = fs::read(archive.path()).expect("read");
-            assert!(good.contains(&bytes));
+            let known = left.iter().position(|content| *content == bytes);
+            left.swap_remove(known.expect("an archive that was uploaded, taken once"));
         }
+        for bytes in files_below(&place.top.join("home")) {
+            left.retain(|content| *content != bytes);
+        }
+        assert!(left.is_empty(), "{} are lost", left.len());
     });
     let left = fs::read_to_string(&outside).expect("read");
     assert_eq!(left, "precious");
+}
+
+fn swap_all_the_time(place: &Place, newest: &AtomicUsize, is_done: &AtomicBool) {
+    let swap = |a: &Path, b: &Path| {
+        common::attempt(renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE));
+    };
+    while !is_done.load(Ordering::Relaxed) {
+        let upload = format!("image-{}.tar", newest.load(Ordering::Relaxed));
+        for name in ["link", "dir", "pipe"] {
+            swap(&place.at(&upload), &place.at(name));
+            swap(&place.at(&upload), &place.at(name));
+        }
+        let distros = place.top.join("home/distros");
+        for name in ["home/other", "home/link"] {
+            swap(&distros, &place.top.join(name));
+            swap(&distros, &place.top.join(name));
+        }
+    }
+}
+
+/// The bytes of all regular files in a tree.
+fn files_below(dir: &Path) -> Vec<Vec<u8>> {
+    let mut files = Vec::new();
+    let mut pending = vec![dir.to_owned()];
+    while let Some(dir) = pending.pop() {
+        for entry in fs::read_dir(&dir).expect("read a directory") {
+            let entry = entry.expect("an entry");
+            let kind = entry.file_type().expect("a type");
+            if kind.is_dir() {
+                pending.push(entry.path());
+            } else if kind.is_file() {
+                files.push(fs::read(entry.path()).expect("read a file"));
+            }
+        }
+    }
+    files
 }
 
 /// As with scp over an upload that is being indexed: it waits, then goes on with the

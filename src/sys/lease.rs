@@ -34,8 +34,14 @@ impl Lease {
         fcntl(file, F_SETSIG, UNHEARD)?;
         match fcntl(file, libc::F_SETLEASE, libc::F_RDLCK) {
             Ok(_) => Ok(Some(Lease(Arc::clone(file)))),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EAGAIN) => Ok(None),
+                Some(libc::EINVAL) => Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "its filesystem has no leases, so that it cannot be known whether somebody writes it",
+                )),
+                _ => Err(error),
+            },
         }
     }
 

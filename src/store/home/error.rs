@@ -84,6 +84,16 @@ pub enum HomeError {
         /// What is wrong with it.
         what: String,
     },
+    /// There would be more to a record than is read again.
+    #[error(
+        "the record of the image {path} would have more than {max} bytes: have fewer changes, or upload an image that has them"
+    )]
+    RecordTooLong {
+        /// The image.
+        path: ImagePath,
+        /// What is allowed.
+        max: usize,
+    },
     /// There is no such image.
     #[error("there is no image {path}")]
     NoImage {

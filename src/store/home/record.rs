@@ -172,14 +172,11 @@ struct AnyFormat {
     format: u32,
 }
 
-fn encode(record: &ImageRecord) -> Result<Vec<u8>, String> {
-    let mut bytes = serde_json::to_vec(record).map_err(|error| error.to_string())?;
+fn encode(record: &ImageRecord) -> io::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec(record)?;
     let check = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(format!("\n{check:08x}\n").as_bytes());
-    match bytes.len() > RECORD_BYTES_MAX {
-        true => Err(format!("it would have more than {RECORD_BYTES_MAX} bytes")),
-        false => Ok(bytes),
-    }
+    Ok(bytes)
 }
 
 fn decode(file: &[u8], bytes: &[u8]) -> Result<ImageRecord, String> {
@@ -243,12 +240,17 @@ impl Records {
     /// Writes one in place of what is known.
     pub(super) fn write(&self, record: &ImageRecord) -> Result<(), HomeError> {
         let file = file_name(&record.path);
-        let bytes = encode(record).map_err(|what| HomeError::Record {
-            file: format!("images/{file}"),
-            what,
-        })?;
-        let written = self.0.replace(file.as_bytes(), &bytes, MODE);
-        written.map_err(|cause| HomeError::of(format!("write images/{file}"), cause))
+        let failed = |cause| HomeError::of(format!("write images/{file}"), cause);
+        let bytes = encode(record).map_err(failed)?;
+        if bytes.len() > RECORD_BYTES_MAX {
+            return Err(HomeError::RecordTooLong {
+                path: record.path.clone(),
+                max: RECORD_BYTES_MAX,
+            });
+        }
+        self.0
+            .replace(file.as_bytes(), &bytes, MODE)
+            .map_err(failed)
     }
 
     /// Removes one.

@@ -126,14 +126,15 @@ impl Home {
             _ => Outcome::Busy,
         };
         let stat = distros.stat(&sighting.name).map_err(later)?;
-        if let Some(state) = self.refusal(&stat.ok_or(Outcome::Gone)?) {
+        let stat = stat.ok_or(Outcome::Gone)?;
+        if let Some(state) = self.refusal(&stat) {
             return Err(refused(state));
         }
         let max = self.options.images_max;
         if !self.records.lock().has_room(path, max).map_err(later)? {
-            return Err(Outcome::Refused(format!(
-                "there are {max} images already: remove one that is not needed"
-            )));
+            let reason = format!("there are {max} images already: remove one that is not needed");
+            self.put_off(&sighting.name, Stamp::of(&stat), reason.clone());
+            return Err(Outcome::Refused(reason));
         }
         let file = distros
             .file(&sighting.name)

@@ -158,6 +158,16 @@ impl Home {
         })
     }
 
+    /// Forgets the mode that was noted for something in the image; whether there was
+    /// one.
+    pub fn forget_mode(&self, path: &ImagePath, at: &str) -> Result<bool, HomeError> {
+        self.change(path, |record| {
+            let before = record.changes.len();
+            record.changes.retain(|change| change.path != at);
+            Ok(record.changes.len() < before)
+        })
+    }
+
     /// Opens an archive of the store with its index.
     pub fn open_image(&self, digest: &Digest) -> Result<(Archive, OpenedIndex), HomeError> {
         let archive = Archive::open(&self.archive_path(digest))?;

@@ -100,9 +100,19 @@ fn changes_outlast_a_new_version() {
     }
     uploaded(&place, &home, "web", &["2"]);
     drop(home);
-    let record = place.home().image(&path("web")).unwrap();
+    let home = place.home();
+    let record = home.image(&path("web")).unwrap();
     assert_eq!(record.changes.len(), 1);
     assert_eq!(record.changes[0].mode, 0o777);
+    let endless = ModeChange {
+        path: "x".repeat(1 << 20),
+        mode: 0,
+    };
+    let error = home.change_mode(&path("web"), endless).unwrap_err();
+    assert!(matches!(error, HomeError::RecordTooLong { .. }), "{error}");
+    assert!(home.forget_mode(&path("web"), "/var/cache").unwrap());
+    assert!(!home.forget_mode(&path("web"), "/var/cache").unwrap());
+    assert_eq!(home.image(&path("web")).unwrap().changes, []);
 }
 
 /// What it names is not known, and would be gone.
