@@ -69,6 +69,18 @@ fn fcntl(file: &File, command: libc::c_int, argument: libc::c_int) -> io::Result
     }
 }
 
+/// Waits until nobody has the file open for writing. Other tests start processes,
+/// which have all descriptors of this one for a moment.
+#[cfg(test)]
+pub(crate) fn unwritten(path: &std::path::Path) {
+    let file = Arc::new(File::open(path).unwrap());
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while Lease::take(&file).unwrap().is_none() {
+        assert!(std::time::Instant::now() < until, "{}", path.display());
+        std::thread::yield_now();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::OpenOptionsExt;
@@ -94,6 +106,7 @@ mod tests {
         let file = open(&path);
         assert!(Lease::take(&file).unwrap().is_none());
         drop(writing);
+        unwritten(&path);
         let lease = Lease::take(&file).unwrap().unwrap();
         assert!(lease.is_whole());
         // Reading is everybody's right.
@@ -107,6 +120,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("upload");
         File::create(&path).unwrap();
+        unwritten(&path);
         let file = open(&path);
         let lease = Lease::take(&file).unwrap().unwrap();
         let refused = writer(&path).unwrap_err();
@@ -114,6 +128,7 @@ mod tests {
         assert!(!lease.is_whole());
         drop(lease);
         drop(writer(&path).unwrap());
+        unwritten(&path);
         assert!(Lease::take(&file).unwrap().unwrap().is_whole());
     }
 
@@ -131,6 +146,6 @@ mod tests {
         let file = open(&path);
         assert!(Lease::take(&file).unwrap().is_none());
         drop(map);
-        assert!(Lease::take(&file).unwrap().is_some());
+        unwritten(&path);
     }
 }

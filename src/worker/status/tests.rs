@@ -12,6 +12,7 @@ use crate::budget::MemoryBudget;
 use crate::inspect::{Row, State as RowState};
 use crate::store::IngestOptions;
 use crate::store::home::{Folder, Home, ImagePath, Options, Outcome, State, Work};
+use crate::sys::lease::unwritten;
 
 fn statuses(texts: &[(&str, &str)]) -> Statuses {
     let whole = |text: &str| format!("{MARK}{text}\n");
@@ -125,7 +126,9 @@ impl Told {
     }
 
     fn upload(&self, name: &str, bytes: &[u8]) {
-        fs::write(self.dir.path().join("home/distros").join(name), bytes).unwrap();
+        let path = self.dir.path().join("home/distros").join(name);
+        fs::write(&path, bytes).unwrap();
+        unwritten(&path);
     }
 
     fn take_all(&self) -> Vec<Outcome> {
@@ -200,6 +203,7 @@ fn from_the_upload_to_the_image() {
         &["uploading: web.tar, 600 B so far"],
     );
     drop(writing);
+    unwritten(&told.dir.path().join("home/distros/web.tar"));
     let text = told.status("web", None);
     says(&text, &["waiting: web.tar, 600 B, is complete"]);
     let text = told.status("web", Some(("web", 150, 600)));

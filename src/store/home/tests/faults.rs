@@ -172,6 +172,7 @@ fn a_writer_who_was_let_in_by_a_crash_gets_the_upload_back() {
     let home = place.home();
     assert_eq!(home.scan().unwrap().sightings[0].state, State::Growing);
     drop(writing);
+    unwritten(&place.at("web.tar"));
     check(&place, &home, b"one", None);
 }
 

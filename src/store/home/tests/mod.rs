@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::metrics::Metrics;
+use crate::sys::lease::unwritten;
 
 /// A home with its store, in a directory of its own.
 struct Place {
@@ -38,6 +39,7 @@ impl Place {
     fn upload(&self, name: &str, bytes: &[u8]) {
         fs::create_dir_all(self.at(name).parent().unwrap()).unwrap();
         fs::write(self.at(name), bytes).unwrap();
+        unwritten(&self.at(name));
     }
 
     fn home(&self) -> Home {

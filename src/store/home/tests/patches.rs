@@ -65,6 +65,7 @@ fn a_layer_that_is_being_uploaded_keeps_the_list_as_it_was() {
     assert!(!patches.changed && patches.layers == before);
     assert_eq!(patches.waiting[0].0, "10-a.tar");
     drop(writing);
+    unwritten(&place.at("web.d/10-a.tar"));
     assert_eq!(taken(&home).layers.len(), 2);
 }
 

@@ -106,6 +106,7 @@ fn what_is_being_written_is_growing() {
     assert_eq!(scan.sightings[0].bytes, 2048);
     assert_eq!(take(&home, &scan.sightings[0]), Outcome::Busy);
     drop(writing);
+    unwritten(&place.at("web.tar"));
     assert_eq!(take_all(&home).len(), 1);
 }
 
@@ -222,6 +223,8 @@ fn a_truncated_upload_stays_and_is_tried_again_when_it_is_another() {
     for (name, part, whole) in cuts {
         let mut file = File::options().append(true).open(place.at(name)).unwrap();
         file.write_all(&whole[part.len()..]).unwrap();
+        drop(file);
+        unwritten(&place.at(name));
     }
     let taken = take_all(&home);
     assert_eq!(taken.len(), 6);
