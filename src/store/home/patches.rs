@@ -19,7 +19,7 @@ use super::journal::Token;
 use super::name::{ImagePath, is_patch};
 use super::record::Patch;
 use super::scan::{State, unreadable};
-use super::take::Unindexed;
+use super::take::{Unindexed, reason_of};
 use super::verdict::{Verdict, verdict};
 use super::{Home, Work, index_name};
 use crate::index::Escaped;
@@ -232,7 +232,7 @@ impl Home {
             Err(Unindexed::Unlikely(why)) => Err(Layer::Refused(why.to_owned())),
             Err(Unindexed::GivenUp) => Err(Layer::Waiting("it is being uploaded".to_owned())),
             Err(Unindexed::Failed(error)) => {
-                let reason = error.to_string();
+                let reason = reason_of(&error, &archive);
                 Err(match verdict(&error, archive.metadata().len()) {
                     Verdict::Never | Verdict::Incomplete => Layer::Refused(reason),
                     Verdict::Changed | Verdict::Later | Verdict::NoRoom => Layer::Waiting(reason),

@@ -322,7 +322,7 @@ impl Home {
 
     /// What a failure to index means.
     fn failed(&self, held: &Held<'_>, error: &StoreError) -> Outcome {
-        let reason = error.to_string();
+        let reason = reason_of(error, &held.archive);
         match verdict(error, held.stamp.bytes()) {
             Verdict::Changed => Outcome::Busy,
             Verdict::Incomplete => self.incomplete(held, reason),
@@ -356,6 +356,15 @@ impl Home {
 
     fn note(&self, held: &Held<'_>, state: State) {
         self.remember(&held.sighting.name, held.stamp, state);
+    }
+}
+
+/// What an error says, without the name in front: that is said by who tells it.
+pub(super) fn reason_of(error: &StoreError, archive: &Archive) -> String {
+    let (text, name) = (error.to_string(), archive.path().display());
+    match text.strip_prefix(&format!("{name}: ")) {
+        Some(reason) => reason.to_owned(),
+        None => text,
     }
 }
 

@@ -102,17 +102,22 @@ impl Home {
         Ok(self.image(path)?.versions)
     }
 
-    /// Makes a version the current one.
+    /// Makes a version the current one. Reads all of its archive if that was copied,
+    /// as from a backup.
     pub fn rollback(&self, path: &ImagePath, which: &Which) -> Result<Version, HomeError> {
-        self.change(path, |record| {
-            let version = which.find(record)?.clone();
-            if !self.is_whole(&version.sha256) {
-                return Err(HomeError::Lost {
-                    digest: version.sha256,
-                    what: "not there, or damaged",
-                });
+        let version = which.find(&self.image(path)?)?.clone();
+        let digest = version.sha256;
+        self.open_image(&digest).map_err(|error| {
+            tracing::warn!(%error, "a version cannot be gone back to");
+            HomeError::Lost {
+                digest,
+                what: "not there, or damaged",
             }
-            record.current = version.sha256;
+        })?;
+        self.change(path, |record| {
+            // Somebody may have removed it meanwhile.
+            Which::Digits(digest.to_string()).find(record)?;
+            record.current = digest;
             Ok(version)
         })
     }

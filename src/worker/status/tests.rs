@@ -221,7 +221,7 @@ fn from_the_upload_to_the_image() {
     let text = told.status("web", None);
     says(
         &text,
-        &["refused: web.tgz: ", "not a tar archive", "ready: version "],
+        &["refused: web.tgz: not a tar archive", "ready: version "],
     );
 }
 
@@ -237,7 +237,13 @@ fn what_is_wrong_is_said_with_what_to_do() {
     }
     assert!(matches!(told.take_all()[..], [Outcome::Truncated(_)]));
     let text = told.status("cut", None);
-    says(&text, &["incomplete: cut.tgz, 4 B: ", "stays for resuming"]);
+    says(
+        &text,
+        &[
+            "incomplete: cut.tgz, 4 B: the archive ends at",
+            "stays for resuming",
+        ],
+    );
     says(
         &told.status("s", None),
         &["refused: s.tar", "symbolic link"],

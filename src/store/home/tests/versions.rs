@@ -33,7 +33,17 @@ fn going_back_and_forth() {
             "{unknown}"
         );
     }
-    fs::remove_file(home.archive_path(&digests[0])).unwrap();
+    // As a restored backup has it: another file of the same content.
+    let archive = home.archive_path(&digests[0]);
+    let bytes = fs::read(&archive).unwrap();
+    fs::remove_file(&archive).unwrap();
+    fs::write(&archive, bytes).unwrap();
+    home.rollback(&web, &Which::parse(&digests[0].to_string()))
+        .unwrap();
+    assert_eq!(current(&home, "web"), Some(digests[0]));
+    home.rollback(&web, &Which::parse(&digests[2].to_string()))
+        .unwrap();
+    fs::remove_file(archive).unwrap();
     let lost = home.rollback(&web, &Which::parse(&digests[0].to_string()));
     assert!(matches!(lost, Err(HomeError::Lost { .. })));
     assert_eq!(current(&home, "web"), Some(digests[2]));
