@@ -52,22 +52,23 @@ impl Archive {
         })
     }
 
-    /// An archive that somebody else opened, who calls it `name`.
-    pub fn of(file: File, name: &Path) -> Result<Self, StoreError> {
+    /// An archive that is open already; `path` is what it is called in messages. Of
+    /// what it is named elsewhere nothing is known, so its index has to be given.
+    pub fn from_file(file: Arc<File>, path: &Path) -> Result<Self, StoreError> {
         let opened = file.metadata().map_err(|cause| StoreError::Archive {
-            path: name.to_owned(),
+            path: path.to_owned(),
             cause,
         })?;
         if !opened.is_file() {
             return Err(StoreError::NotAFile {
-                path: name.to_owned(),
+                path: path.to_owned(),
                 kind: kind_of(&opened),
             });
         }
         Ok(Self {
-            path: name.to_owned(),
-            real: name.to_owned(),
-            file: Arc::new(file),
+            path: path.to_owned(),
+            real: path.to_owned(),
+            file,
             opened,
         })
     }

@@ -5,7 +5,7 @@
 //! spooled to the index's directory, so memory does not grow with the archive.
 
 use std::io::{self, Write};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::sidecar::{Identity, SectionWriter, SidecarError, SidecarWriter};
 use crate::source::scan::{ScanOptions, ScanOutput, ScanSummary, scan};
 use crate::source::tables::{SECTION_CHECKSUMS, SECTION_META, SECTION_SPANS, SECTION_WINDOWS};
+use crate::source::{ArchiveFile, ReadAt, SourceError};
 use crate::sys::spill::Spill;
 
 /// How to index.
@@ -73,13 +74,14 @@ pub(super) fn note(warning: &Warning) -> String {
 }
 
 /// Indexes `archive` into the file `place`. `progress` gets the number of
-/// archive bytes read so far.
+/// archive bytes read so far. Fails soon after `is_wanted` says no.
 pub(super) fn ingest(
     archive: &Archive,
     place: &Path,
     options: IngestOptions,
     metrics: &Arc<Metrics>,
     progress: &(dyn Fn(u64) + Sync),
+    is_wanted: &(dyn Fn() -> bool + Sync),
 ) -> Result<IngestReport, StoreError> {
     make_directory(place)?;
     let writer = SidecarWriter::new(place, archive.metadata().mode() & 0o666);
@@ -90,10 +92,14 @@ pub(super) fn ingest(
             path: archive.path().to_owned(),
             cause,
         })?;
+    let source = WhileWanted {
+        archive: archive.source(metrics)?,
+        is_wanted,
+    };
     let (scanned, sha256) = read(
         archive,
+        &source,
         options,
-        metrics,
         progress,
         &mut parts,
         &mut builder,
@@ -133,14 +139,13 @@ pub(super) fn ingest(
 /// Scans the archive and digests it beside that.
 fn read(
     archive: &Archive,
+    source: &WhileWanted<'_>,
     options: IngestOptions,
-    metrics: &Arc<Metrics>,
     progress: &(dyn Fn(u64) + Sync),
     parts: &mut Parts,
     builder: &mut Builder,
 ) -> Result<(ScanSummary, [u8; 32]), StoreError> {
     let len = archive.metadata().len();
-    let source = archive.source(metrics)?;
     let (marks, received) = sync_channel(4);
     let failed = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -160,7 +165,7 @@ fn read(
             progress(read);
         };
         let scanned = scan(
-            &source,
+            source,
             &ScanOptions {
                 span_bytes: options.span_bytes,
             },
@@ -185,6 +190,37 @@ fn read(
         })?;
         Ok((scanned, sha256))
     })
+}
+
+/// An archive that can be read until nobody wants that any more.
+struct WhileWanted<'a> {
+    archive: ArchiveFile,
+    is_wanted: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl ReadAt for WhileWanted<'_> {
+    fn len(&self) -> u64 {
+        self.archive.len()
+    }
+
+    fn read_exact_at(&self, at: u64, buf: &mut [u8]) -> Result<(), SourceError> {
+        if !(self.is_wanted)() {
+            return Err(SourceError::Io {
+                at,
+                len: buf.len(),
+                cause: io::Error::other("it was given up"),
+            });
+        }
+        self.archive.read_exact_at(at, buf)
+    }
+
+    fn will_need(&self, range: Range<u64>) {
+        self.archive.will_need(range);
+    }
+
+    fn forget(&self, range: Range<u64>) {
+        self.archive.forget(range);
+    }
 }
 
 /// The key of the name hash is random, so that nobody can aim names at it.

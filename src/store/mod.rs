@@ -10,6 +10,7 @@
 mod archive;
 pub mod derived;
 mod digest;
+pub mod home;
 mod image;
 mod ingest;
 mod place;

@@ -13,6 +13,7 @@ mod fault;
 pub mod file;
 mod fusermount;
 pub mod ioctl;
+pub mod lease;
 pub mod map;
 pub mod mount;
 mod mount_error;

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::config::ConfigError;
 use crate::serving::ServingError;
+use crate::store::home::HomeError;
 
 /// Why a worker ended.
 #[derive(Debug, thiserror::Error)]
@@ -21,8 +22,8 @@ pub enum WorkerError {
     #[error("no thread could be started ({0}): raise the limit on processes")]
     Thread(io::Error),
     /// The home or the store.
-    #[error("cannot work in the home: {0}")]
-    Home(io::Error),
+    #[error(transparent)]
+    Home(#[from] HomeError),
     /// A setting.
     #[error(transparent)]
     Setting(#[from] ConfigError),

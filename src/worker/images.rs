@@ -4,7 +4,7 @@
 //! so that the next supervisor gets them; each mount is told to be served, failed
 //! or ended, in this order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -186,6 +186,20 @@ impl Images {
         }
     }
 
+    /// Tells those who use an image what is done with it.
+    pub(super) fn say(&self, path: &ImagePath, text: &str) {
+        let (path, text) = (path.clone(), text.to_owned());
+        self.tell(&News::Said { path, text }, &[]);
+    }
+
+    /// The versions that are served or offered.
+    pub(super) fn versions(&self) -> BTreeSet<Version> {
+        let table = self.table.lock();
+        let offered = table.offered.keys().map(|(_, version)| *version);
+        let served = table.served.values().map(|served| served.name.1);
+        offered.chain(served).collect()
+    }
+
     /// Offers nothing at `path` any more.
     pub(super) fn withdraw(&self, path: &ImagePath) {
         let mut table = self.table.lock();
@@ -301,7 +315,7 @@ impl Images {
         let metrics = Arc::new(Metrics::default());
         let prepare = || -> Result<_, Box<dyn std::error::Error>> {
             let label = Path::new(name.0.as_str());
-            let archive = Archive::of(File::from(archive.try_clone()?), label)?;
+            let archive = Archive::from_file(Arc::new(File::from(archive.try_clone()?)), label)?;
             let index = OpenedIndex::of(File::from(index.try_clone()?), label)?;
             let image = Image::sharing(&archive, &index, self.shared.decoders(), &metrics)?;
             let root = image.index.summary().root.unwrap_or(Ino::ROOT);

@@ -15,6 +15,7 @@ mod error;
 mod images;
 mod library;
 pub mod questions;
+pub mod status;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
