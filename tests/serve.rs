@@ -367,11 +367,14 @@ fn an_image_that_hangs_is_broken_off_and_served_again() {
         let path = "debian".parse().expect("a path");
         let image = ImageOf { home: S, path };
         link.send(&Request::Abort { image }, &[]).expect("ask");
-        let reply = link.receive::<Reply>().expect("an answer");
-        assert!(matches!(reply, Some((Reply::Done, _))), "{reply:?}");
-        hung.join().expect("the reader ends");
+        let reply = link.receive::<Reply>();
+        let ended = eventually(SOON, || hung.is_finished());
+        // Otherwise the reader would wait for ever.
+        kill_process(worker, Signal::CONT).expect("let the worker go on");
+        assert!(matches!(reply, Ok(Some((Reply::Done, _)))), "{reply:?}");
+        assert!(ended, "the reader waits still");
+        hung.join().expect("the reader gets an error");
     });
-    kill_process(worker, Signal::CONT).expect("let the worker go on");
     let again = eventually(SOON, || fs::read(at.join("bin/bash")).is_ok());
     assert!(again, "{}", service.log());
     let mut abort = common::program::distrofs(["abort", "30000/none", "--run"]);

@@ -307,10 +307,15 @@ fn unmount_at(target: &Path, lazy: bool) -> Result<(), MountError> {
 /// Ends a connection whose daemon does not answer: everything that waits for
 /// it gets an error. Root, or whoever mounted it.
 pub fn abort_connection(device: Device) -> io::Result<()> {
-    std::fs::write(
-        format!("/sys/fs/fuse/connections/{}/abort", device.minor),
-        "1",
-    )
+    let file = format!("{}/abort", device.minor);
+    // Where nobody has mounted the filesystem of connections, root does, for itself.
+    if let Ok(connections) = tree::filesystem("fusectl", &[], false) {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let abort = rustix::fs::openat(&connections, &file, flags, Mode::empty())?;
+        rustix::io::write(&abort, b"1")?;
+        return Ok(());
+    }
+    std::fs::write(Path::new("/sys/fs/fuse/connections").join(file), "1")
 }
 
 /// The same by the descriptor of a connection, also if it is mounted nowhere that can

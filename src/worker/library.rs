@@ -106,6 +106,7 @@ impl Library {
             match self.offer_one(images, record) {
                 Ok(()) => drop(self.offered.insert(record.path.clone(), record.current)),
                 Err(error) => {
+                    tracing::warn!(path = %record.path, %error, "an image cannot be served");
                     let note = format!("it cannot be served: {error}");
                     self.notes.insert(record.path.clone(), vec![note]);
                 }

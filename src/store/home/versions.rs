@@ -4,6 +4,8 @@
 //! removed; while a record cannot be read, none is.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::sync::Arc;
 
 use super::digest::Digest;
 use super::error::HomeError;
@@ -11,7 +13,7 @@ use super::name::ImagePath;
 use super::record::{ImageRecord, ModeChange, Version};
 use super::{Home, INDEX};
 use crate::index::Escaped;
-use crate::store::{Archive, OpenedIndex};
+use crate::store::{Archive, OpenedIndex, StoreError};
 
 /// The images of a home.
 #[derive(Debug)]
@@ -175,7 +177,13 @@ impl Home {
 
     /// Opens an archive of the store with its index.
     pub fn open_image(&self, digest: &Digest) -> Result<(Archive, OpenedIndex), HomeError> {
-        let archive = Archive::open(&self.archive_path(digest))?;
+        // Its path may lead through directories that this user cannot enter.
+        let path = self.archive_path(digest);
+        let file = File::open(&path).map_err(|cause| StoreError::Archive {
+            path: path.clone(),
+            cause,
+        })?;
+        let archive = Archive::from_file(Arc::new(file), &path)?;
         let place = self.index_path(digest);
         let lost = |what| HomeError::Lost {
             digest: *digest,
