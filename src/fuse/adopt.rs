@@ -15,6 +15,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use fuser::{Config, Session, SessionACL};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 
+use zerocopy::IntoBytes;
+
 use crate::fuse::adapter::Adapter;
 use crate::sys::replace::replace;
 use crate::types::KernelOffer;
@@ -28,11 +30,10 @@ const EXTENDED: u64 = 1 << 30;
 /// Read-ahead was agreed upon the first time, and is not changed by this.
 const READ_AHEAD_BYTES: u32 = 128 * 1024;
 /// `FUSE_NOTIFY_RESEND`.
-const RESEND: i32 = 7;
-/// `struct fuse_in_header` and `struct fuse_init_in`.
-const INIT_BYTES: usize = 40 + 64;
-/// `struct fuse_out_header`.
-const OUT_HEADER_BYTES: usize = 16;
+const RESEND: u32 = 7;
+/// `struct fuse_in_header` and `struct fuse_init_in`, in words.
+const INIT_WORDS: usize = 10 + 16;
+const INIT_BYTES: u32 = 40 + 64;
 
 /// A session on `connection`, whose kernel offered `offer` when it began.
 pub(super) fn session(
@@ -47,10 +48,10 @@ pub(super) fn session(
         SocketFlags::CLOEXEC,
         None,
     )?;
-    send(&kernel, &init_request(offer), SendFlags::NOSIGNAL)?;
+    send(&kernel, init_request(offer).as_bytes(), SendFlags::NOSIGNAL)?;
     let session = Session::from_fd(adapter, ours, SessionACL::All, config)?;
     replace(session.as_fd(), connection.as_fd())?;
-    if let Err(error) = rustix::io::write(connection, &resend()) {
+    if let Err(error) = rustix::io::write(connection, RESEND_NOTICE.as_bytes()) {
         tracing::warn!(
             %error,
             "the kernel cannot send again what was not answered (Linux 6.9 can): who waits for \
@@ -61,31 +62,20 @@ pub(super) fn session(
 }
 
 /// The request that began the connection, as far as it matters.
-fn init_request(offer: KernelOffer) -> [u8; INIT_BYTES] {
-    let flags = (offer.flags | EXTENDED).to_le_bytes();
-    let [a, b, c, d, e, f, g, h] = flags;
-    let words = [
-        (0, INIT_BYTES as u32),
-        (4, INIT),
-        // `unique` is no zero for a request.
-        (8, 1),
-        (40, MAJOR),
-        (44, offer.minor),
-        (48, READ_AHEAD_BYTES),
-        (52, u32::from_le_bytes([a, b, c, d])),
-        (56, u32::from_le_bytes([e, f, g, h])),
-    ];
-    let mut request = [0; INIT_BYTES];
-    for (at, word) in words {
-        request[at..at + 4].copy_from_slice(&word.to_ne_bytes());
-    }
-    request
+fn init_request(offer: KernelOffer) -> [u32; INIT_WORDS] {
+    let [a, b, c, d, e, f, g, h] = (offer.flags | EXTENDED).to_le_bytes();
+    let mut words = [0; INIT_WORDS];
+    words[0] = INIT_BYTES;
+    words[1] = INIT;
+    // `unique` is no zero for a request.
+    words[2] = 1;
+    words[10] = MAJOR;
+    words[11] = offer.minor;
+    words[12] = READ_AHEAD_BYTES;
+    words[13] = u32::from_le_bytes([a, b, c, d]);
+    words[14] = u32::from_le_bytes([e, f, g, h]);
+    words
 }
 
-/// Asks for all that was not answered.
-fn resend() -> [u8; OUT_HEADER_BYTES] {
-    let mut notice = [0; OUT_HEADER_BYTES];
-    notice[..4].copy_from_slice(&(OUT_HEADER_BYTES as u32).to_ne_bytes());
-    notice[4..8].copy_from_slice(&RESEND.to_ne_bytes());
-    notice
-}
+/// Asks for all that was not answered: a `struct fuse_out_header`.
+const RESEND_NOTICE: [u32; 4] = [16, RESEND, 0, 0];

@@ -323,13 +323,11 @@ pub fn replace(tree: BorrowedFd<'_>, at: BorrowedFd<'_>) -> Result<(), TreeError
         Ok(()) => detach(),
         Err(Errno::INVAL) => {
             // What is below is seen for a moment.
-            let name = path_of(&at);
-            let below =
-                std::path::PathBuf::from(std::fs::read_link(&name).map_err(|cause| TreeError {
-                    doing,
-                    cause,
-                    said: String::new(),
-                })?);
+            let below = std::fs::read_link(path_of(&at)).map_err(|cause| TreeError {
+                doing,
+                cause,
+                said: String::new(),
+            })?;
             detach()?;
             move_mount(
                 tree,

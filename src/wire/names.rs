@@ -140,7 +140,8 @@ mod tests {
 
     #[test]
     fn versions_are_written_and_read() {
-        let version = Version(std::array::from_fn(|i| i as u8 * 7));
+        let mut version = Version([0; 32]);
+        (0..32).for_each(|i: u8| version.0[usize::from(i)] = i * 7);
         assert_eq!(Version::try_from(version.to_string()), Ok(version));
         assert_eq!(version.short(), "00070e151c23");
         for wrong in [
