@@ -8,8 +8,8 @@ use clap::{ArgAction, Parser, Subcommand};
 
 use crate::config::{ByteSize, ConfigError, FuseTuning};
 use crate::container::Bind;
+use crate::types::NameError;
 use crate::view::Writable;
-use crate::wire::NameError;
 use crate::wire::control::ImageOf;
 
 /// Serves a container image archive as a read-only filesystem, without

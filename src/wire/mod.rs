@@ -10,7 +10,6 @@
 //! else is not heard any more.
 
 pub mod control;
-mod names;
 pub mod report;
 
 use std::io;
@@ -23,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::sys::packets::{Packets, Peer};
 use crate::types::KernelOffer;
 
-pub use names::{ImagePath, NameError, Version};
+pub use crate::types::{Digest as Version, ImagePath};
 
 /// Changes when messages do, so that processes of different builds know.
 pub const PROTOCOL: u32 = 1;
@@ -276,7 +275,7 @@ mod tests {
         let file = std::fs::File::open("/dev/null").unwrap();
         let offer = News::Offer {
             path: "debian".parse().unwrap(),
-            version: Version([7; 32]),
+            version: Version::new([7; 32]),
         };
         ours.send(&offer, &[file.as_fd()]).unwrap();
         let (news, fds) = theirs.receive::<News>().unwrap().unwrap();

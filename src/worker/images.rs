@@ -323,7 +323,7 @@ impl Images {
             let parts = Parts {
                 index: image.index,
                 source: image.source,
-                version: name.1.0,
+                version: *name.1.bytes(),
                 name: label,
                 archive_bytes: archive.metadata().len(),
                 index_bytes: index.sidecar.len(),

@@ -12,10 +12,9 @@ use super::status::{self, Checks, Facts, StatusFiles};
 use crate::budget::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::store::IngestOptions;
-use crate::store::home::{
-    Digest, Home, HomeError, ImagePath, ImageRecord, Options, Outcome, State, Work,
-};
-use crate::wire::{Begin, Version};
+use crate::store::home::{Home, HomeError, ImageRecord, Options, Outcome, State, Work};
+use crate::types::{Digest, ImagePath};
+use crate::wire::Begin;
 
 /// Distance of checkpoints.
 const SPAN_BYTES: u64 = 256 * 1024;
@@ -68,7 +67,7 @@ impl Library {
             if sighting.state == State::Finished {
                 let outcome = self.home.take(sighting, self.work());
                 if let Outcome::Ready { path, notes, .. } = outcome {
-                    images.say(&wire_path(&path), "a new version was taken in");
+                    images.say(&path, "a new version was taken in");
                     self.notes.insert(path, notes);
                 }
                 self.offer(images)?;
@@ -76,8 +75,7 @@ impl Library {
         }
         self.offer(images)?;
         let served = images.versions();
-        self.home
-            .gc(&|digest| served.contains(&Version(*digest.bytes())))?;
+        self.home.gc(&|digest| served.contains(digest))?;
         self.tell()
     }
 
@@ -96,7 +94,7 @@ impl Library {
         let is_gone = |path: &&ImagePath| all.unusable.is_empty() && !there.contains(path);
         let gone: Vec<_> = self.offered.keys().filter(is_gone).cloned().collect();
         for path in gone {
-            images.withdraw(&wire_path(&path));
+            images.withdraw(&path);
             self.offered.remove(&path);
         }
         for record in &all.records {
@@ -132,7 +130,7 @@ impl Library {
             tracing::warn!(path = %record.path, %error, "there is no directory to serve it at");
         }
         let files = Files(vec![archive.into(), index.into()]);
-        images.offer(&wire_path(&record.path), Version(*digest.bytes()), files);
+        images.offer(&record.path, *digest, files);
         Ok(())
     }
 
@@ -158,9 +156,4 @@ impl Library {
             .update(&self.home.distros()?, &statuses, names_max);
         Ok(())
     }
-}
-
-/// The same name, which both check alike.
-fn wire_path(path: &ImagePath) -> crate::wire::ImagePath {
-    crate::wire::ImagePath::from_checked(path.as_str())
 }

@@ -3,9 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::digest::Digest;
-use super::name::ImagePath;
 use crate::store::StoreError;
+use crate::types::{Digest, ImagePath};
 
 /// Why something could not be done in a home.
 #[derive(Debug, thiserror::Error)]

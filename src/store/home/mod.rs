@@ -27,7 +27,6 @@
 //! threads; those that index wait for each other. Lock order: `turn`, `records`,
 //! `seen`; only `turn` is held while something is indexed.
 
-mod digest;
 mod error;
 mod fault;
 mod folder;
@@ -55,11 +54,10 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 
-pub use digest::{Digest, NotADigest};
 pub use error::HomeError;
 pub use folder::{Entry, Folder, Stamp, kind_of};
 pub use journal::Unfinished;
-pub use name::{ImagePath, NameError, STATUS};
+pub use name::STATUS;
 pub use patches::Patches;
 pub use record::{ImageRecord, ModeChange, Patch, Version};
 pub use reject::Rejection;
@@ -69,6 +67,7 @@ pub use versions::{Images, Swept, Which};
 
 use crate::metrics::Metrics;
 use crate::store::IngestOptions;
+use crate::types::{Digest, ImagePath};
 use record::Records;
 use scan::Seen;
 

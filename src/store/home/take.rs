@@ -13,17 +13,17 @@ use super::error::HomeError;
 use super::fault::{Step, step, system_step};
 use super::folder::{Folder, Stamp};
 use super::journal::{Intent, Token};
-use super::name::ImagePath;
 use super::record::Version;
 use super::scan::{Sighting, State, unreadable};
 use super::verdict::{Verdict, verdict};
-use super::{Digest, Home, INCOMING, Work, now};
+use super::{Home, INCOMING, Work, now};
 use crate::index::build::WarningKind;
 use crate::sidecar::Sidecar;
 use crate::source::Kind;
 use crate::store::ingest::{IngestReport, ingest};
 use crate::store::{Archive, StoreError};
 use crate::sys::lease::Lease;
+use crate::types::{Digest, ImagePath};
 
 /// What came of an upload.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,8 @@ use crate::inspect::{Row, Subject, requirements};
 use crate::metrics::Metrics;
 use crate::source::{BlockSource, DirectReader};
 use crate::store::Image;
-use crate::store::home::{Digest, Home};
+use crate::store::home::Home;
+use crate::types::Digest;
 use crate::types::Ino;
 
 /// What was found of the versions that are current. An archive never changes, so it

@@ -11,8 +11,9 @@ use super::*;
 use crate::budget::MemoryBudget;
 use crate::inspect::{Row, State as RowState};
 use crate::store::IngestOptions;
-use crate::store::home::{Folder, Home, ImagePath, Options, Outcome, State, Work};
+use crate::store::home::{Folder, Home, Options, Outcome, State, Work};
 use crate::sys::lease::unwritten;
+use crate::types::ImagePath;
 
 fn statuses(texts: &[(&str, &str)]) -> Statuses {
     let whole = |text: &str| format!("{MARK}{text}\n");

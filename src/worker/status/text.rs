@@ -5,9 +5,8 @@ use std::fmt::Write;
 
 use super::checks::Checks;
 use crate::index::Escaped;
-use crate::store::home::{
-    Digest, ImagePath, ImageRecord, Images, Rejection, STATUS, Scan, Sighting, State, Version,
-};
+use crate::store::home::{ImageRecord, Images, Rejection, STATUS, Scan, Sighting, State, Version};
+use crate::types::{Digest, ImagePath};
 
 /// How every status begins: so that it is known as one.
 pub(super) const MARK: &str = "distrofs status of ";
