@@ -315,25 +315,11 @@ fn a_status_tells_what_is_served_and_who_must_not_know() {
     let counted = eventually(SOON, || service.status(S)["restarts"] == 1);
     assert!(counted, "{}", service.status(S));
     // A user is told of his own home only.
-    let as_user = |uid: u32, args: &[&str]| {
-        let mut command = Command::new("setpriv");
-        let uid = uid.to_string();
-        command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups"]);
-        // By its descriptor: the program may be where this user cannot go.
-        let program = File::open(common::program::binary()).expect("open the program");
-        command
-            .args(["sh", "-c", "exec /proc/self/fd/0 \"$@\"", "sh"])
-            .args(args);
-        command.args(["--run", "."]).current_dir(service.run_dir());
-        let output = command.stdin(program).output().expect("run as a user");
-        (String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr))
-            .into_owned()
-    };
-    let own = as_user(S + 1, &["status", "--json"]);
+    let own = service.as_user(S + 1, &["status", "--json"]);
     assert!(own.contains("30001") && !own.contains("debian"), "{own}");
-    let refused = as_user(S + 1, &["abort", "30000/debian"]);
+    let refused = service.as_user(S + 1, &["abort", "30000/debian"]);
     assert!(refused.contains("for root only"), "{refused}");
-    let refused = as_user(
+    let refused = service.as_user(
         S + 1,
         &["attach", "30001", "--image", "30000/debian", "--at", "/mnt"],
     );

@@ -52,6 +52,7 @@ pub fn run() -> ExitCode {
         Command::Serve(job) => serve::run(&job),
         Command::Attach(job) => service::attach(job),
         Command::Status(job) => service::status(&job),
+        Command::Image(job) => return conclude(service::image(job)),
         Command::Abort(job) => service::abort(job),
         Command::Worker { home } => serve::work(&home),
         Command::Inspect(job) => return conclude(inspect::run(&job)),

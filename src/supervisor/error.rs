@@ -72,6 +72,12 @@ pub enum SupervisorError {
         /// What was asked for.
         path: ImagePath,
     },
+    /// It is not known yet what there is.
+    #[error("home {home} is being started: try again")]
+    Starting {
+        /// The user of the home.
+        home: u32,
+    },
     /// Somebody asked who must not.
     #[error("that is for root only, or for whose home it is")]
     Forbidden,

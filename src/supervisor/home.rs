@@ -19,8 +19,8 @@ use super::orders::Orders;
 use super::places::Places;
 use super::process::Process;
 use crate::sys::packets::Listener;
-use crate::sys::{cgroup, mount};
-use crate::view::{Composed, Detached, Image, State, Writable};
+use crate::sys::{cgroup, mount, tree};
+use crate::view::{Composed, Detached, Dir, Image, State, Writable};
 use crate::wire::report::{HomeStatus, ImageStatus};
 use crate::wire::{Begin, ImagePath, Link, MountNo, News, Order, Version};
 
@@ -48,6 +48,8 @@ pub(super) struct Home {
     begin: Begin,
     groups: Vec<PathBuf>,
     home: OwnedFd,
+    /// The home without what is mounted in it.
+    bare: OwnedFd,
     store: OwnedFd,
     paths: Paths,
     views: State,
@@ -79,6 +81,7 @@ impl Home {
             uid: begin.uid,
             begin,
             groups,
+            bare: tree::clone(home.as_fd())?,
             home,
             store,
             paths,
@@ -162,7 +165,8 @@ impl Home {
             .map_err(&doing)?;
         drop(theirs);
         let orders = ours.try_clone().and_then(Orders::new).map_err(&doing)?;
-        let fds = [self.home.as_fd(), self.store.as_fd(), listener.as_fd()];
+        let fds = [&self.home, &self.bare, &self.store].map(AsFd::as_fd);
+        let fds: Vec<_> = fds.into_iter().chain([listener.as_fd()]).collect();
         let begin = Order::Begin(self.begin.clone());
         orders.give(begin, &fds).map_err(&doing)?;
         let mut known = self.known();
@@ -502,12 +506,29 @@ impl Home {
         let current = known.current.get(path);
         let held = current.and_then(|mount| known.mounts.get(mount));
         let at = held.map(|held| held.at.clone());
+        let is_settled = known.is_settled && known.expected.is_empty();
         drop(known);
-        let at = at.ok_or_else(|| SupervisorError::NoImage {
+        let image = match at {
+            Some(at) => Image::mounted(&at)?,
+            None if is_settled => self.exploded(path)?,
+            None => return Err(SupervisorError::Starting { home: self.uid }),
+        };
+        Ok(self.views.detached(&image, wanted)?)
+    }
+
+    /// A tree that is there as before anything of ours was.
+    fn exploded(&self, path: &ImagePath) -> Result<Image, SupervisorError> {
+        let none = || SupervisorError::NoImage {
             home: self.uid,
             path: path.clone(),
-        })?;
-        Ok(self.views.detached(&Image::mounted(&at)?, wanted)?)
+        };
+        let failed = self.failed("use the directory of it");
+        let home = Dir::from(self.home.try_clone().map_err(failed)?);
+        // Whatever is wrong with it, a customer did it.
+        let root = home.sub(format!("distros/{path}").as_bytes());
+        let root = root.map_err(|_| none())?;
+        let name = self.paths.home.join("distros").join(path.as_str());
+        Image::exploded(root, &name)?.ok_or_else(none)
     }
 
     /// Takes everything away that new starts would get; who uses something may

@@ -24,6 +24,7 @@ pub mod packets;
 pub mod pass;
 pub mod probe;
 pub mod process;
+pub mod remove;
 pub mod replace;
 pub mod sched;
 pub mod signal;

@@ -35,8 +35,9 @@ pub struct MountNo(pub u32);
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Order {
-    /// The first: what to do. With descriptors of the home, of the store, and of
-    /// where to listen for the next supervisor.
+    /// The first: what to do. With descriptors of the home, of the home without what
+    /// is mounted in it, of the store, and of where to listen for the next
+    /// supervisor.
     Begin(Begin),
     /// Serve an image that was offered, with the descriptor of the connection.
     Serve {

@@ -5,7 +5,6 @@
 //! or ended, in this order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -14,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use super::questions::{Failed, ImageReport, Question, WorkerReport};
+use super::questions::{ImageReport, WorkerReport};
 use super::{PATIENCE, WorkerError};
 use crate::config::FuseTuning;
 use crate::fs::{FsOptions, Owner};
@@ -22,24 +21,14 @@ use crate::fuse::{Connection, SessionHandle};
 use crate::metrics::Metrics;
 use crate::serving::report::Reporter;
 use crate::serving::{Parts, Prepared, Shared};
-use crate::store::{Archive, Image, OpenedIndex};
+use crate::store::ImageFiles;
 use crate::types::{Ino, KernelOffer, Region};
-use crate::wire::{Begin, ImagePath, Link, MountNo, News, PROTOCOL, Version, pieces};
+use crate::wire::{Begin, ImagePath, Link, MountNo, News, PROTOCOL, Version};
 
 /// After so many looks without a request an image's index needs no memory, and after
 /// more of them nothing does.
 const LOOKS_IDLE: u32 = 10;
 const LOOKS_ASLEEP: u32 = 60;
-
-/// The files of an image: its archive, and its index.
-#[derive(Debug)]
-pub(super) struct Files(pub(super) Vec<OwnedFd>);
-
-impl Files {
-    fn borrowed(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.0.iter().map(AsFd::as_fd)
-    }
-}
 
 /// An image of a version.
 type Name = (ImagePath, Version);
@@ -48,7 +37,7 @@ struct Served {
     name: Name,
     offer: KernelOffer,
     connection: OwnedFd,
-    files: Arc<Files>,
+    files: Arc<ImageFiles>,
     begun: Begun,
     /// Requests at the last look, and looks since there were others.
     requests: u64,
@@ -59,6 +48,8 @@ struct Served {
 struct Begun {
     session: SessionHandle,
     regions: Vec<Arc<dyn Region>>,
+    /// What it is made of.
+    archives: Vec<Version>,
     metrics: Arc<Metrics>,
     reporter: Reporter,
 }
@@ -81,7 +72,7 @@ impl Served {
 
 #[derive(Default)]
 struct Table {
-    offered: BTreeMap<Name, Arc<Files>>,
+    offered: BTreeMap<Name, Arc<ImageFiles>>,
     served: BTreeMap<MountNo, Served>,
     /// Whether all that was there when this began is offered.
     is_settled: bool,
@@ -173,9 +164,8 @@ impl Images {
     }
 
     /// Offers an image in place of what was offered there before.
-    pub(super) fn offer(&self, path: &ImagePath, version: Version, files: Files) {
+    pub(super) fn offer(&self, path: &ImagePath, version: Version, files: Arc<ImageFiles>) {
         let mut table = self.table.lock();
-        let files = Arc::new(files);
         table.offered.retain(|(other, _), _| other != path);
         table
             .offered
@@ -193,11 +183,15 @@ impl Images {
         self.tell(&News::Said { path, text }, &[]);
     }
 
-    /// The versions that are served or offered.
-    pub(super) fn versions(&self) -> BTreeSet<Version> {
+    /// The versions that are served or offered, and the archives that they are made
+    /// of as far as those are served.
+    pub(super) fn in_use(&self) -> BTreeSet<Version> {
         let table = self.table.lock();
         let offered = table.offered.keys().map(|(_, version)| *version);
-        let served = table.served.values().map(|served| served.name.1);
+        let served = table.served.values();
+        let served = served.flat_map(|served| {
+            std::iter::once(served.name.1).chain(served.begun.archives.iter().copied())
+        });
         offered.chain(served).collect()
     }
 
@@ -235,13 +229,15 @@ impl Images {
         offer: KernelOffer,
         mut fds: Vec<OwnedFd>,
     ) -> Result<(), WorkerError> {
-        if fds.len() < 2 {
+        let files = match fds.is_empty() {
+            true => None,
+            false => ImageFiles::received(fds.split_off(1)),
+        };
+        let (Some(connection), Some(files)) = (fds.pop(), files) else {
             return Err(WorkerError::Order);
-        }
-        let files = Arc::new(Files(fds.split_off(1)));
-        if let Some(connection) = fds.pop() {
-            self.start(mount, (path, version), connection, files, Some(offer));
-        }
+        };
+        let files = Arc::new(files);
+        self.start(mount, (path, version), connection, files, Some(offer));
         Ok(())
     }
 
@@ -250,7 +246,7 @@ impl Images {
         mount: MountNo,
         name: Name,
         connection: OwnedFd,
-        files: Arc<Files>,
+        files: Arc<ImageFiles>,
         offer: Option<KernelOffer>,
     ) {
         let kept = connection.try_clone();
@@ -307,26 +303,21 @@ impl Images {
         &self,
         name: &Name,
         connection: OwnedFd,
-        files: &Files,
+        files: &ImageFiles,
         offer: Option<KernelOffer>,
     ) -> Result<Begun, String> {
-        let [archive, index] = &files.0[..] else {
-            return Err("it has not the files that it should have".to_owned());
-        };
         let metrics = Arc::new(Metrics::default());
         let prepare = || -> Result<_, Box<dyn std::error::Error>> {
             let label = Path::new(name.0.as_str());
-            let archive = Archive::from_file(Arc::new(File::from(archive.try_clone()?)), label)?;
-            let index = OpenedIndex::of(File::from(index.try_clone()?), label)?;
-            let image = Image::sharing(&archive, &index, self.shared.decoders(), &metrics)?;
-            let root = image.index.summary().root.unwrap_or(Ino::ROOT);
+            let opened = files.open(label, name.1, self.shared.decoders(), &metrics)?;
+            let root = opened.index.summary().root.unwrap_or(Ino::ROOT);
             let parts = Parts {
-                index: image.index,
-                source: image.source,
+                index: opened.index,
+                source: opened.source,
                 version: *name.1.bytes(),
                 name: label,
-                archive_bytes: archive.metadata().len(),
-                index_bytes: index.sidecar.len(),
+                archive_bytes: opened.archive_bytes,
+                index_bytes: opened.index_bytes,
             };
             let reporter = Reporter::new(
                 Arc::clone(&metrics),
@@ -341,9 +332,10 @@ impl Images {
                 devices: false,
             };
             let prepared = Prepared::new(parts, options, &self.shared, &metrics)?;
-            Ok((prepared, vec![index.sidecar.region()], reporter))
+            Ok((prepared, (opened.regions, opened.archives), reporter))
         };
-        let (prepared, regions, reporter) = prepare().map_err(|error| error.to_string())?;
+        let (prepared, (regions, archives), reporter) =
+            prepare().map_err(|error| error.to_string())?;
         let connection = match offer {
             None => Connection::Fresh(connection),
             Some(offer) => Connection::Live(connection, offer),
@@ -352,6 +344,7 @@ impl Images {
         Ok(Begun {
             session: session.map_err(|error| error.to_string())?,
             regions,
+            archives,
             metrics,
             reporter,
         })
@@ -362,23 +355,8 @@ impl Images {
         self.tell(&News::Failed { mount, why }, &[]);
     }
 
-    /// Answers a question, which is JSON.
-    pub(super) fn answer(&self, id: u64, question: &str) {
-        let answer = match serde_json::from_str(question) {
-            Ok(Question::Report) => serde_json::to_string(&self.report()),
-            Err(error) => serde_json::to_string(&Failed {
-                error: format!("not a question that this version knows: {error}"),
-            }),
-        };
-        let answer = answer.unwrap_or_default();
-        let last = std::iter::once("");
-        for piece in pieces(&answer).chain(last) {
-            let piece = piece.to_owned();
-            self.tell(&News::Answer { id, piece }, &[]);
-        }
-    }
-
-    fn report(&self) -> WorkerReport {
+    /// How what is served is doing.
+    pub(super) fn report(&self) -> WorkerReport {
         let table = self.table.lock();
         let of_image = |(mount, served): (&MountNo, &Served)| ImageReport {
             mount: mount.0,
@@ -415,7 +393,12 @@ fn give_up(link: &Link, error: &io::Error) {
     link.close();
 }
 
-fn send_offer(link: &Link, path: &ImagePath, version: Version, files: &Files) -> io::Result<()> {
+fn send_offer(
+    link: &Link,
+    path: &ImagePath,
+    version: Version,
+    files: &ImageFiles,
+) -> io::Result<()> {
     let offer = News::Offer {
         path: path.clone(),
         version,

@@ -8,9 +8,10 @@
 //! | module | what it is |
 //! |---|---|
 //! | `images` | what is offered, and what is served |
-//! | [`questions`] | what owners ask |
+//! | [`questions`], `answering` | what owners ask, and how it is answered |
 //! | `library` | the images of the home, and their files |
 
+mod answering;
 mod error;
 mod images;
 mod library;
@@ -27,8 +28,9 @@ use crate::sys::confine::confine;
 use crate::sys::packets::Listener;
 use crate::sys::spawn;
 use crate::wire::{Link, Order, PROTOCOL};
+use answering::Answering;
 use images::Images;
-use library::Library;
+use library::{Library, Looked};
 
 /// How long an order may be on its way to a supervisor that hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,18 +50,20 @@ pub fn run(link: Link) -> Result<(), WorkerError> {
     if begin.protocol != PROTOCOL {
         return Err(WorkerError::Order);
     }
-    let [home, store, listener] = <[OwnedFd; 3]>::try_from(fds).map_err(|_| WorkerError::Order)?;
+    let [home, bare, store, listener] =
+        <[OwnedFd; 4]>::try_from(fds).map_err(|_| WorkerError::Order)?;
     if !confine(&[&home, &store]).map_err(WorkerError::Confine)? {
         tracing::warn!("this kernel has no Landlock: what users may do is all that confines");
     }
     let listener = Listener::from(listener);
     let images = Arc::new(Images::new(&begin)?);
     images.connect(Some(link.try_clone().map_err(WorkerError::Link)?));
-    let library = Library::open(home, store, &begin)?;
+    let library = Arc::new(Library::open(home, bare, store, &begin)?);
+    let answering = Answering::new(&library, &images);
     let looking = Arc::clone(&images);
     std::thread::Builder::new()
         .name("library".to_owned())
-        .spawn(move || look(library, &looking))
+        .spawn(move || look(&library, &looking))
         .map_err(WorkerError::Thread)?;
     let keeping = Arc::clone(&images);
     std::thread::Builder::new()
@@ -70,7 +74,7 @@ pub fn run(link: Link) -> Result<(), WorkerError> {
     let mut link = Some(link);
     loop {
         if let Some(link) = link.take()
-            && attend(&link, &images)? == Attended::Left
+            && attend(&link, &images, &answering)? == Attended::Left
         {
             return Ok(());
         }
@@ -107,7 +111,11 @@ enum Attended {
 }
 
 /// Does what the supervisor says.
-fn attend(link: &Link, images: &Arc<Images>) -> Result<Attended, WorkerError> {
+fn attend(
+    link: &Link,
+    images: &Arc<Images>,
+    answering: &Answering,
+) -> Result<Attended, WorkerError> {
     loop {
         let (order, fds) = match link.receive::<Order>() {
             Ok(Some(received)) => received,
@@ -130,7 +138,7 @@ fn attend(link: &Link, images: &Arc<Images>) -> Result<Attended, WorkerError> {
                 version,
                 offer,
             } => images.adopt(mount, path, version, offer, fds)?,
-            Order::Ask { id, question } => images.answer(id, &question),
+            Order::Ask { id, question } => answering.answer(id, &question),
             Order::Drain => {
                 if images.drain() {
                     return Ok(Attended::Left);
@@ -152,10 +160,11 @@ fn keep(images: &Images) -> ! {
 }
 
 /// Looks at the home again and again.
-fn look(mut library: Library, images: &Images) {
+fn look(library: &Library, images: &Images) {
     let mut settled = false;
+    let mut before = Looked::default();
     while !images.is_draining() {
-        let seen = library.look(images);
+        let seen = library.look(images, &mut before);
         if let Err(error) = &seen {
             tracing::warn!(%error, "cannot look at the images of the home");
         }

@@ -184,6 +184,24 @@ impl Service {
             .clone()
     }
 
+    /// A command of the program by a user of no other group, which asks this service:
+    /// all that it says.
+    #[track_caller]
+    pub(crate) fn as_user(&self, uid: u32, args: &[&str]) -> String {
+        let mut command = Command::new("setpriv");
+        let uid = uid.to_string();
+        command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups"]);
+        // By its descriptor: the program may be where this user cannot go.
+        let program = File::open(super::program::binary()).expect("open the program");
+        command
+            .args(["sh", "-c", "exec /proc/self/fd/0 \"$@\"", "sh"])
+            .args(args);
+        command.args(["--run", "."]).current_dir(self.run_dir());
+        let output = command.stdin(program).output().expect("run as a user");
+        (String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr))
+            .into_owned()
+    }
+
     /// `distrofs attach` of the image at `30000/PATH`, in a mount namespace of its
     /// own, and then a script of the shell there. `$1` is where the view is.
     #[track_caller]

@@ -1,14 +1,15 @@
 //! Commands that ask `distrofs serve`.
 
 mod attach;
+mod image;
 mod status;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use super::Failure;
-use super::args::{Abort, Attach, Status};
+use super::args::{self, Abort, Attach, Status};
+use super::{Failure, Verdict};
 use crate::sys::packets::Packets;
 use crate::wire::Link;
 use crate::wire::control::{CONTROL, Reply, Request};
@@ -23,6 +24,10 @@ pub(super) fn attach(job: Attach) -> Result<(), Failure> {
 
 pub(super) fn status(job: &Status) -> Result<(), Failure> {
     status::run(job)
+}
+
+pub(super) fn image(job: args::Image) -> Result<Verdict, Failure> {
+    image::run(job)
 }
 
 pub(super) fn abort(job: Abort) -> Result<(), Failure> {

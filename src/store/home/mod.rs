@@ -7,6 +7,7 @@
 //!   .rejected/web.tgz      what can never be an image, with web.tgz.reason
 //! STORE/                   ours: same user, same filesystem, closed to others
 //!   archives/DIGEST        archives by their SHA-256, DIGEST.dfsx their indexes
+//!   derived/VERSION.dfsx   indexes of images that were changed afterwards
 //!   images/web.json        which versions there are of an image ([`ImageRecord`])
 //!   incoming/              what is being taken in (`journal`)
 //!   lock                   held by the process that works in it
@@ -27,6 +28,7 @@
 //! threads; those that index wait for each other. Lock order: `turn`, `records`,
 //! `seen`; only `turn` is held while something is indexed.
 
+mod compose;
 mod error;
 mod fault;
 mod folder;
@@ -54,6 +56,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 
+pub use compose::Composed;
 pub use error::HomeError;
 pub use folder::{Entry, Folder, Stamp, kind_of};
 pub use journal::Unfinished;
@@ -75,6 +78,7 @@ use scan::Seen;
 const DISTROS: &[u8] = b"distros";
 const ARCHIVES: &str = "archives";
 const IMAGES: &str = "images";
+const DERIVED: &str = "derived";
 const INCOMING: &str = "incoming";
 const LOCK: &str = "lock";
 
@@ -137,6 +141,7 @@ pub struct Home {
     home: Folder,
     store: PathBuf,
     archives: Folder,
+    derived: Folder,
     incoming: Folder,
     records: Mutex<Records>,
     /// Held by who takes something in.
@@ -176,6 +181,7 @@ impl Home {
         Ok(Home {
             home,
             archives: make(ARCHIVES)?,
+            derived: make(DERIVED)?,
             incoming: make(INCOMING)?,
             records: Mutex::new(Records(make(IMAGES)?)),
             store: std::path::absolute(store).map_err(failed("find"))?,
@@ -201,6 +207,11 @@ impl Home {
     /// Where its index is.
     pub fn index_path(&self, digest: &Digest) -> PathBuf {
         self.store.join(ARCHIVES).join(index_name(digest))
+    }
+
+    /// Where the index of a version is, of an image that was changed.
+    fn derived_path(&self, version: &Digest) -> PathBuf {
+        self.store.join(DERIVED).join(index_name(version))
     }
 
     /// How it is kept.

@@ -23,7 +23,7 @@ use super::take::{Unindexed, reason_of};
 use super::verdict::{Verdict, verdict};
 use super::{Home, Work, index_name};
 use crate::index::Escaped;
-use crate::store::Archive;
+use crate::store::{Archive, StoreError};
 use crate::sys::lease::Lease;
 use crate::types::{Digest, ImagePath};
 
@@ -225,8 +225,14 @@ impl Home {
         work: Work<'_>,
         is_whole: &(dyn Fn() -> bool + Sync),
     ) -> Result<Digest, Layer> {
-        let opened = Archive::open(&self.incoming_path(&token.copy()));
-        let archive = opened.map_err(|error| Layer::Waiting(error.to_string()))?;
+        // Its path may lead through directories that this user cannot enter.
+        let path_of_copy = self.incoming_path(&token.copy());
+        let opened = File::open(&path_of_copy).map_err(|cause| StoreError::Archive {
+            path: path_of_copy.clone(),
+            cause,
+        });
+        let archive = opened.and_then(|file| Archive::from_file(Arc::new(file), &path_of_copy));
+        let archive = archive.map_err(|error| Layer::Waiting(error.to_string()))?;
         let indexed = self.index_into(token, &archive, path, work, is_whole);
         match indexed {
             Ok(indexed) => Ok(indexed.digest),
