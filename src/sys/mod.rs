@@ -31,3 +31,4 @@ pub mod signal;
 pub mod spawn;
 pub mod spill;
 pub mod tree;
+pub mod watch;

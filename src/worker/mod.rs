@@ -27,6 +27,7 @@ pub use error::WorkerError;
 use crate::sys::confine::confine;
 use crate::sys::packets::Listener;
 use crate::sys::spawn;
+use crate::sys::watch::Watch;
 use crate::wire::{Link, Order, PROTOCOL};
 use answering::Answering;
 use images::Images;
@@ -163,6 +164,9 @@ fn keep(images: &Images) -> ! {
 fn look(library: &Library, images: &Images) {
     let mut settled = false;
     let mut before = Looked::default();
+    let mut watch = Watch::new()
+        .inspect_err(|error| tracing::info!(%error, "uploads are noticed late"))
+        .ok();
     while !images.is_draining() {
         let seen = library.look(images, &mut before);
         if let Err(error) = &seen {
@@ -172,6 +176,12 @@ fn look(library: &Library, images: &Images) {
             settled = true;
             images.settle();
         }
-        std::thread::sleep(LOOK_EVERY);
+        let waited = watch.as_mut().map(|watch| {
+            library.follow(watch)?;
+            watch.wait(LOOK_EVERY)
+        });
+        if !matches!(waited, Some(Ok(()))) {
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 }

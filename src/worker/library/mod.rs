@@ -9,7 +9,8 @@ mod answer;
 mod desk;
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,6 +27,7 @@ use crate::store::IngestOptions;
 use crate::store::home::{
     Folder, Home, HomeError, ImageRecord, Options, Outcome, Scan, Sighting, State, Work,
 };
+use crate::sys::watch::Watch;
 use crate::types::ImagePath;
 use crate::wire::Begin;
 use desk::Desk;
@@ -132,6 +134,12 @@ impl Library {
             scan,
         };
         Ok(())
+    }
+
+    /// Has uploads heard of.
+    pub(super) fn follow(&self, watch: &mut Watch) -> io::Result<()> {
+        let distros = self.home.distros().map_err(io::Error::other)?;
+        watch.follow(distros.as_fd())
     }
 
     /// Takes in what is finished; whether there was anything.
