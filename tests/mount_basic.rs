@@ -432,8 +432,11 @@ fn unmounting_ends_the_session_and_leaves_later_mounts_alone() {
             Connection::Fresh(fd),
             fs,
             &Default::default(),
-            metrics,
-            report,
+            distrofs::fuse::Means {
+                metrics,
+                answers: report,
+                buffers: distrofs::fuse::Buffers::new(4 << 20),
+            },
         )
         .unwrap();
         (mount, session)

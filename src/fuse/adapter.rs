@@ -25,7 +25,7 @@ use crate::fuse::invalidate::Invalidations;
 use crate::fuse::negotiate::negotiate;
 use crate::fuse::quiet::Quiet;
 use crate::fuse::reads::{Failures, Range, Reads};
-use crate::fuse::session::Answers;
+use crate::fuse::session::{Answers, Means};
 use crate::fuse::spin::Spin;
 use crate::metrics::{Metrics, Op};
 use crate::sys::ioctl::{self, Question};
@@ -59,16 +59,21 @@ impl Adapter {
         fd: impl AsFd,
         fs: Arc<ImageFs>,
         tuning: &FuseTuning,
-        metrics: Arc<Metrics>,
-        answers: Answers,
+        means: Means,
         offer: Arc<OnceLock<KernelOffer>>,
     ) -> io::Result<Adapter> {
+        let Means {
+            metrics,
+            answers,
+            buffers,
+        } = means;
         let failures = Arc::new(Failures::new(Arc::clone(&metrics)));
         let reads = Reads::new(
             Arc::clone(&fs),
             tuning,
             Arc::clone(&metrics),
             Arc::clone(&failures),
+            buffers,
         );
         Ok(Adapter {
             fs,

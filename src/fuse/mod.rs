@@ -10,6 +10,7 @@
 
 mod adapter;
 mod adopt;
+mod buffers;
 mod burst;
 mod convert;
 mod deadline;
@@ -21,4 +22,5 @@ mod reads;
 mod session;
 mod spin;
 
-pub use session::{Answers, Connection, SessionError, SessionHandle, serve};
+pub use buffers::Buffers;
+pub use session::{Answers, Connection, Means, SessionError, SessionHandle, serve};

@@ -12,6 +12,7 @@ use crate::config::FuseTuning;
 use crate::fs::{FsError, ImageFs};
 use crate::fuse::adapter::Adapter;
 use crate::fuse::adopt;
+use crate::fuse::buffers::Buffers;
 use crate::metrics::Metrics;
 use crate::sys::ioctl::Question;
 use crate::sys::nonblock::set_nonblocking;
@@ -19,6 +20,24 @@ use crate::types::KernelOffer;
 
 /// Answers what a mount is asked by ioctl.
 pub type Answers = Box<dyn Fn(Question) -> Result<Vec<u8>, FsError> + Send + Sync>;
+
+/// What a session works with.
+pub struct Means {
+    /// Where requests are counted.
+    pub metrics: Arc<Metrics>,
+    /// What it answers when it is asked by ioctl.
+    pub answers: Answers,
+    /// Memory for replies, which other sessions use, too.
+    pub buffers: Buffers,
+}
+
+impl std::fmt::Debug for Means {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Means")
+            .field("buffers", &self.buffers)
+            .finish_non_exhaustive()
+    }
+}
 
 /// Why a session did not begin or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -84,15 +103,14 @@ pub fn serve(
     connection: Connection,
     fs: Arc<ImageFs>,
     tuning: &FuseTuning,
-    metrics: Arc<Metrics>,
-    answers: Answers,
+    means: Means,
 ) -> Result<SessionHandle, SessionError> {
     let offer = Arc::new(OnceLock::new());
     // Polling is set for all who have the connection, and whoever polled may have
     // been killed.
     set_nonblocking(connection.fd(), false).map_err(SessionError::Handshake)?;
     let noted = Arc::clone(&offer);
-    let adapter = Adapter::start(connection.fd(), fs, tuning, metrics, answers, noted);
+    let adapter = Adapter::start(connection.fd(), fs, tuning, means, noted);
     let adapter = adapter.map_err(SessionError::Thread)?;
     let invalidations = adapter.invalidations();
     let mut config = Config::default();

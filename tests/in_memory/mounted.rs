@@ -45,8 +45,11 @@ fn mounted_at(dir: tempfile::TempDir, fs: ImageFs, settings: &[&str]) -> Mounted
         Connection::Fresh(fd),
         fs,
         &tuning,
-        Arc::clone(&metrics),
-        report,
+        distrofs::fuse::Means {
+            metrics: Arc::clone(&metrics),
+            answers: report,
+            buffers: distrofs::fuse::Buffers::new(4 << 20),
+        },
     )
     .unwrap();
     let path = mount.target().to_owned();
