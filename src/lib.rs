@@ -21,6 +21,10 @@
 //! | [`inspect`] | what an owner should know about an image: requirements, risks, packages |
 //! | [`view`] | what one container sees of an image: layers, composed by the kernel |
 //! | [`container`] | a command in a container of its own, with a view as its root |
+//! | [`wire`] | what the processes of `serve` tell each other |
+//! | [`serving`] | an image between its archive and the kernel |
+//! | [`worker`] | the process that serves one customer's images, as that customer |
+//! | [`supervisor`] | root: mounts, views, and processes that parse nothing |
 //! | [`cli`] | the program |
 //!
 //! A read goes `fuse` → `fs` → `index` for the extents → [`source::ReadAt`],
@@ -39,9 +43,13 @@ pub mod fuse;
 pub mod index;
 pub mod inspect;
 pub mod metrics;
+pub mod serving;
 pub mod sidecar;
 pub mod source;
 pub mod store;
+pub mod supervisor;
 pub mod sys;
 pub mod types;
 pub mod view;
+pub mod wire;
+pub mod worker;

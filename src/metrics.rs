@@ -157,6 +157,11 @@ impl Metrics {
         self.ops[op as usize].count.get()
     }
 
+    /// How many requests of all kinds arrived.
+    pub fn arrivals(&self) -> u64 {
+        Op::ALL.iter().map(|op| self.count(*op)).sum()
+    }
+
     /// All values now; kinds of request that never came are left out.
     pub fn snapshot(&self) -> Snapshot {
         let seen = Op::ALL.iter().filter(|op| self.count(**op) > 0);

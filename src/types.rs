@@ -95,10 +95,22 @@ pub trait Region: Send + Sync {
     /// Says that the bytes in `range` will be read soon, so that they are on
     /// their way meanwhile. Only a hint.
     fn will_need(&self, _range: Range<usize>) {}
+
+    /// Says that nothing will be read for a while, so that no memory is needed.
+    fn trim(&self) {}
 }
 
 impl Region for Vec<u8> {
     fn bytes(&self) -> &[u8] {
         self
     }
+}
+/// What a kernel offered at the beginning of a FUSE connection: all that decides
+/// what was agreed on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct KernelOffer {
+    /// Minor version of the protocol.
+    pub minor: u32,
+    /// What it can do (`FUSE_INIT` flags).
+    pub flags: u64,
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use distrofs::fs::{FsOptions, ImageFs, Owner};
+use distrofs::fuse::Connection;
 use distrofs::metrics::{Metrics, Op, Snapshot};
 use distrofs::sys::ioctl::mount_report;
 use distrofs::sys::map::Map;
@@ -427,7 +428,14 @@ fn unmounting_ends_the_session_and_leaves_later_mounts_alone() {
         let fs = Arc::new(small().fs());
         let metrics = fs.metrics();
         let report = Box::new(|_| Ok(Vec::new()));
-        let session = distrofs::fuse::serve(fd, fs, &Default::default(), metrics, report).unwrap();
+        let session = distrofs::fuse::serve(
+            Connection::Fresh(fd),
+            fs,
+            &Default::default(),
+            metrics,
+            report,
+        )
+        .unwrap();
         (mount, session)
     };
     let (first, session) = make();

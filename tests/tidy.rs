@@ -33,6 +33,23 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("inspect", &["types", "metrics", "source", "index", "fs"]),
     ("view", &["types", "sys", "index", "inspect"]),
     ("container", &["sys", "view"]),
+    ("wire", &["types", "sys"]),
+    (
+        "serving",
+        &[
+            "types", "metrics", "budget", "config", "sys", "source", "index", "cache", "fs",
+            "fuse", "view",
+        ],
+    ),
+    (
+        "worker",
+        &[
+            "types", "metrics", "budget", "config", "sys", "source", "index", "sidecar", "store",
+            "cache", "fs", "fuse", "inspect", "wire", "serving",
+        ],
+    ),
+    // Root parses nothing of a customer's: no archive, no index.
+    ("supervisor", &["types", "config", "sys", "view", "wire"]),
     (
         "cli",
         &[
@@ -51,6 +68,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "inspect",
             "view",
             "container",
+            "wire",
+            "serving",
+            "worker",
+            "supervisor",
         ],
     ),
 ];

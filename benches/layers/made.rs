@@ -11,7 +11,7 @@ use distrofs::index::build::{BuildOptions, Builder, HeapArenas, SectionSink};
 use distrofs::metrics::Metrics;
 use distrofs::source::scan::{ScanOptions, ScanOutput, scan};
 use distrofs::source::tables::{SECTION_CHECKSUMS, SECTION_META, SECTION_SPANS, SECTION_WINDOWS};
-use distrofs::source::{ReadAt, SourceError, StreamSource};
+use distrofs::source::{Decoders, ReadAt, SourceError, StreamSource};
 
 /// What a process has unless told otherwise.
 pub(crate) const MEMORY_BYTES: u64 = 64 << 20;
@@ -123,7 +123,7 @@ impl Scanned {
             archive,
             Arc::new(self.0.bytes.clone()),
             &|id| self.0.find(id),
-            services.budget.clone(),
+            &Decoders::new(services.budget.clone()).unwrap(),
             Arc::clone(&services.metrics),
         );
         (source.unwrap(), services)

@@ -13,7 +13,7 @@ use distrofs::index::{FindSection, Index};
 use distrofs::metrics::Metrics;
 use distrofs::source::scan::{ScanOptions, ScanOutput, ScanSummary, scan};
 use distrofs::source::tables::{SECTION_CHECKSUMS, SECTION_META, SECTION_SPANS, SECTION_WINDOWS};
-use distrofs::source::{BlockSource, DirectReader, ReadAt, SourceError, StreamSource};
+use distrofs::source::{BlockSource, Decoders, DirectReader, ReadAt, SourceError, StreamSource};
 use distrofs::types::{Ino, Region};
 
 /// Bytes of the stream that are kept to compare with. Hostile ones are longer.
@@ -245,7 +245,7 @@ pub fn open_source(
     find: FindSection<'_>,
     archive: Arc<dyn ReadAt>,
 ) -> Result<Arc<StreamSource>, String> {
-    let budget = MemoryBudget::new(BUDGET_BYTES);
-    let source = StreamSource::open(archive, region, find, budget, Arc::default());
+    let decoders = Decoders::new(MemoryBudget::new(BUDGET_BYTES)).map_err(|e| e.to_string())?;
+    let source = StreamSource::open(archive, region, find, &decoders, Arc::default());
     Ok(Arc::new(source.map_err(|e| e.to_string())?))
 }

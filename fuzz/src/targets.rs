@@ -3,6 +3,7 @@
 
 mod gzip;
 mod index;
+mod layers;
 mod source;
 mod tar;
 
@@ -24,7 +25,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 6] = [
+pub const ALL: [Target; 8] = [
     Target {
         name: "index",
         about: "any tables open or do not; what verifies answers everything",
@@ -66,6 +67,20 @@ pub const ALL: [Target; 6] = [
         format: Format::Raw,
         seeds: tar::pax_seeds,
         run: tar::run_pax,
+    },
+    Target {
+        name: "layers",
+        about: "any tar on top of an image builds to an index that verifies, or to an error",
+        format: Format::Tar,
+        seeds: layers::seeds,
+        run: layers::run,
+    },
+    Target {
+        name: "base",
+        about: "any tables under a patch are refused or merged",
+        format: Format::Raw,
+        seeds: layers::base_seeds,
+        run: layers::run_base,
     },
 ];
 

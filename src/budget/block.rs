@@ -54,6 +54,12 @@ impl FreeBlocks {
         }
     }
 
+    /// Gives back to the system what waits.
+    pub(super) fn release(&self) {
+        let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        *pieces = Vec::new();
+    }
+
     #[cfg(test)]
     fn waiting(&self) -> usize {
         self.pieces.lock().unwrap().len()
@@ -140,5 +146,7 @@ mod tests {
         let held: Vec<_> = (0..5).map(|_| free.take(1)).collect();
         drop(held);
         assert_eq!(free.waiting(), 2);
+        free.release();
+        assert_eq!(free.waiting(), 0);
     }
 }

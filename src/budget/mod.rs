@@ -75,6 +75,11 @@ impl MemoryBudget {
         self.0.free_blocks.take(len)
     }
 
+    /// Gives back to the system the memory of blocks that nobody holds.
+    pub fn release_blocks(&self) {
+        self.0.free_blocks.release();
+    }
+
     /// The total that was promised.
     pub fn total_bytes(&self) -> u64 {
         self.0.total_bytes

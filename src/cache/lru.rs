@@ -56,6 +56,12 @@ impl<K: Hash + Eq, V> ByteLru<K, V> {
         evicted
     }
 
+    /// Removes everything.
+    pub fn clear(&mut self) {
+        self.entries = LruCache::unbounded();
+        self.used_bytes = 0;
+    }
+
     /// What all values weigh together.
     pub fn used_bytes(&self) -> u64 {
         self.used_bytes

@@ -65,6 +65,11 @@ impl BlockCache {
         self.blocks.lock().used_bytes()
     }
 
+    /// Keeps nothing any more, until something is read.
+    pub fn clear(&self) {
+        self.blocks.lock().clear();
+    }
+
     fn get(&self, image: ImageId, block: BlockNo) -> Option<Block> {
         self.blocks.lock().get(&(image, block)).cloned()
     }

@@ -12,11 +12,13 @@ mod ls;
 mod mount;
 mod opening;
 mod progress;
-mod report;
+
 mod run;
+mod serve;
 mod served;
+mod service;
 mod serving;
-mod settle;
+
 mod stats;
 mod table;
 mod text;
@@ -47,6 +49,11 @@ pub fn run() -> ExitCode {
         Command::Cat(job) => cat::run(&job),
         Command::Stats(job) => stats::run(&job),
         Command::View(job) => view::run(&job),
+        Command::Serve(job) => serve::run(&job),
+        Command::Attach(job) => service::attach(job),
+        Command::Status(job) => service::status(&job),
+        Command::Abort(job) => service::abort(job),
+        Command::Worker { home } => serve::work(&home),
         Command::Inspect(job) => return conclude(inspect::run(&job)),
         Command::Verify(job) => return conclude(verify::run(&job)),
         Command::Doctor(job) => return conclude(doctor::run(&job)),

@@ -2,28 +2,21 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::args::OwnerArg;
 use super::opening::Opened;
-use super::report::Reporter;
-use super::settle::settle;
 use super::{Failure, served};
-use crate::budget::MemoryBudget;
-use crate::cache::{BlockCache, CachedReader, ImageId, Prefetcher};
 use crate::config::FuseTuning;
-use crate::fs::{FsOptions, ImageFs, Owner};
-use crate::fuse::{self, Answers, SessionHandle};
+use crate::fs::{FsOptions, Owner};
+use crate::fuse::{Connection, SessionHandle};
 use crate::index::Index;
 use crate::inspect::CONTAINER_IDS;
 use crate::metrics::Metrics;
-use crate::source::BlockSource;
+use crate::serving::{Parts, Prepared, Shared, settle};
 use crate::source::tables::SECTION_WINDOWS;
 use crate::store::{Archive, Image, OpenedIndex};
-use crate::sys::ioctl::Question;
 use crate::sys::mount::{self, Mount, MountOptions, MountRequest};
-use crate::types::Ino;
-use crate::view::Plan;
 
 /// The part of the memory limit that tables read ahead may take of the page
 /// cache, which a limited group of processes has to pay for.
@@ -53,9 +46,9 @@ pub(super) fn start(
     how: &Serve,
     metrics: &Arc<Metrics>,
 ) -> Result<Serving, Failure> {
-    let budget = MemoryBudget::new(how.memory_bytes);
+    let shared = Shared::new(how.memory_bytes, metrics)?;
     read_tables(&opened.index, how.memory_bytes);
-    let image = Image::open(&opened.archive, &opened.index, &budget, metrics)?;
+    let image = Image::sharing(&opened.archive, &opened.index, shared.decoders(), metrics)?;
     let index = image.index.clone();
     let root = served::root(how.root.as_deref(), &index)?;
     let options = FsOptions {
@@ -63,8 +56,15 @@ pub(super) fn start(
         owner: owner(how, &opened.archive, &index)?,
         devices: how.devices,
     };
-    let reporter = reporter(opened, &index, &budget, metrics);
-    let fs = assemble(image, options, &budget, metrics)?;
+    let parts = Parts {
+        index: image.index,
+        source: image.source,
+        version: opened.index.sidecar.identity().sha256,
+        name: opened.archive.path(),
+        archive_bytes: opened.archive.metadata().len(),
+        index_bytes: opened.index.sidecar.len(),
+    };
+    let prepared = Prepared::new(parts, options, &shared, metrics)?;
     let request = MountRequest {
         source: opened.archive.real_path().into(),
         target: how.mountpoint.clone(),
@@ -75,9 +75,7 @@ pub(super) fn start(
         flags: how.options.clone(),
     };
     let (mounted, connection) = mount::mount(&request)?;
-    let answers = answers(reporter, index.clone(), root, &opened.index);
-    let metrics = Arc::clone(metrics);
-    let session = fuse::serve(connection, Arc::new(fs), &how.tuning, metrics, answers)?;
+    let session = prepared.serve(Connection::Fresh(connection), &how.tuning)?;
     if how.tuning.read_ahead_kib > 0
         && let Err(error) = mounted.set_read_ahead(how.tuning.read_ahead_kib)
     {
@@ -99,57 +97,6 @@ fn read_tables(index: &OpenedIndex, memory_bytes: u64) {
     index
         .sidecar
         .read_ahead(&[SECTION_WINDOWS], memory_bytes / TABLES_SHARE);
-}
-
-/// What tells `stats` how the mount is doing.
-fn reporter(
-    opened: &Opened,
-    index: &Index,
-    budget: &MemoryBudget,
-    metrics: &Arc<Metrics>,
-) -> Reporter {
-    Reporter::new(
-        Arc::clone(metrics),
-        budget.clone(),
-        (opened.archive.path(), opened.archive.metadata().len()),
-        index,
-        opened.index.sidecar.len(),
-    )
-}
-
-/// What the mount answers when it is asked by ioctl.
-fn answers(reporter: Reporter, index: Index, root: Ino, opened: &OpenedIndex) -> Answers {
-    let version = opened.sidecar.identity().sha256;
-    // An image never changes.
-    let plan = OnceLock::new();
-    Box::new(move |question| match question {
-        Question::Report => Ok(serde_json::to_vec(&reporter.report()).unwrap_or_default()),
-        Question::Plan(from) => {
-            let plan = plan.get_or_init(|| Plan::of(&index, root, version));
-            Ok(plan.as_ref().map_err(Clone::clone)?.answer(from))
-        }
-    })
-}
-
-/// The image's filesystem, with everything below it.
-fn assemble(
-    image: Image,
-    options: FsOptions,
-    budget: &MemoryBudget,
-    metrics: &Arc<Metrics>,
-) -> Result<ImageFs, Failure> {
-    let Image { index, source } = image;
-    let cache = BlockCache::new(budget, Arc::clone(metrics)).ok_or("no memory for a cache")?;
-    let source: Arc<dyn BlockSource> = source;
-    let prefetcher = Prefetcher::start()?;
-    let reader = CachedReader::new(
-        ImageId(0),
-        source,
-        Arc::new(cache),
-        Some(prefetcher),
-        Arc::clone(metrics),
-    );
-    Ok(ImageFs::new(index, reader, options, Arc::clone(metrics))?)
 }
 
 /// Who owns the files: as asked, or whoever owns the archive.

@@ -117,6 +117,7 @@ fn source_errno(error: &SourceError) -> i32 {
         | SourceError::Inflate { .. }
         | SourceError::Checksum { .. }
         | SourceError::Tables { .. }
+        | SourceError::Part { .. }
         // Reads are clamped to the file before: the index points outside.
         | SourceError::OutOfRange { .. } => libc::EIO,
     }

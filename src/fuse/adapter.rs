@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use fuser::{
@@ -29,6 +29,7 @@ use crate::fuse::session::Answers;
 use crate::fuse::spin::Spin;
 use crate::metrics::{Metrics, Op};
 use crate::sys::ioctl::{self, Question};
+use crate::types::KernelOffer;
 
 /// Inode numbers are never used for another file.
 const GENERATION: Generation = Generation(0);
@@ -48,6 +49,8 @@ pub(super) struct Adapter {
     invalidations: Arc<Invalidations>,
     spin: Spin,
     daemon_uid: u32,
+    /// Set when the session has begun.
+    offer: Arc<OnceLock<KernelOffer>>,
 }
 
 impl Adapter {
@@ -58,14 +61,15 @@ impl Adapter {
         tuning: &FuseTuning,
         metrics: Arc<Metrics>,
         answers: Answers,
+        offer: Arc<OnceLock<KernelOffer>>,
     ) -> io::Result<Adapter> {
         let failures = Arc::new(Failures::new(Arc::clone(&metrics)));
-        let reads = Reads::start(
+        let reads = Reads::new(
             Arc::clone(&fs),
             tuning,
             Arc::clone(&metrics),
             Arc::clone(&failures),
-        )?;
+        );
         Ok(Adapter {
             fs,
             tuning: tuning.clone(),
@@ -77,6 +81,7 @@ impl Adapter {
             invalidations: Arc::default(),
             spin: Spin::start(fd, tuning.spin)?,
             daemon_uid: rustix::process::geteuid().as_raw(),
+            offer,
         })
     }
 
@@ -144,6 +149,11 @@ impl std::fmt::Debug for Adapter {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // Only the first handshake counts, and there is only one.
+        let _first = self.offer.set(KernelOffer {
+            minor: config.kernel_abi().1,
+            flags: config.capabilities().bits(),
+        });
         negotiate(&mut self.tuning, config);
         Ok(())
     }

@@ -3,11 +3,11 @@
 //!
 //! Guarantees: an entry is taken exactly once: by the holder of its
 //! [`Ticket`], by the watchdog once its time is over, or by nobody, and then it
-//! is dropped with the ticket. The watchdog sleeps while there is nothing to
-//! watch, and wakes no more than once in a deadline's time under load.
+//! is dropped with the ticket. There is a watchdog only while there is something to
+//! watch, and for a moment after it; it wakes no more than once in a deadline's
+//! time under load.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,12 @@ pub(super) struct Deadlines<R> {
     table: Arc<Table<R>>,
 }
 
-#[derive(Debug)]
+/// How long the watchdog waits for more.
+const IDLE_WAIT: Duration = Duration::from_secs(10);
+
 struct Table<R> {
     limit: Duration,
+    on_late: Box<dyn Fn(R) + Send + Sync>,
     state: Mutex<State<R>>,
     changed: Condvar,
 }
@@ -29,7 +32,9 @@ struct State<R> {
     next: u64,
     /// By number, hence by time: all have the same limit.
     waiting: BTreeMap<u64, (Instant, R)>,
-    /// Whether the watchdog knows that something is waiting.
+    /// Whether there is a watchdog.
+    watched: bool,
+    /// Whether it knows that something is waiting.
     armed: bool,
     ended: bool,
 }
@@ -43,27 +48,21 @@ pub(super) struct Ticket<R> {
 
 impl<R: Send + 'static> Deadlines<R> {
     /// Gives everything that waits longer than `limit` to `on_late`.
-    pub(super) fn start(
-        limit: Duration,
-        on_late: impl Fn(R) + Send + 'static,
-    ) -> io::Result<Deadlines<R>> {
+    pub(super) fn new(limit: Duration, on_late: impl Fn(R) + Send + Sync + 'static) -> Self {
         let state = State {
             next: 0,
             waiting: BTreeMap::new(),
+            watched: false,
             armed: false,
             ended: false,
         };
         let table = Arc::new(Table {
             limit,
+            on_late: Box::new(on_late),
             state: Mutex::new(state),
             changed: Condvar::new(),
         });
-        let watched = Arc::clone(&table);
-        std::thread::Builder::new()
-            .name("deadlines".to_owned())
-            .stack_size(128 * 1024)
-            .spawn(move || watched.watch(&on_late))?;
-        Ok(Deadlines { table })
+        Deadlines { table }
     }
 
     /// Begins the time of `entry`.
@@ -72,7 +71,18 @@ impl<R: Send + 'static> Deadlines<R> {
         let number = state.next;
         state.next += 1;
         state.waiting.insert(number, (Instant::now(), entry));
-        if !std::mem::replace(&mut state.armed, true) {
+        let armed = std::mem::replace(&mut state.armed, true);
+        if !state.watched {
+            let watched = Arc::clone(&self.table);
+            let started = std::thread::Builder::new()
+                .name("deadlines".to_owned())
+                .stack_size(128 * 1024)
+                .spawn(move || watched.watch());
+            match started {
+                Ok(_) => state.watched = true,
+                Err(error) => tracing::error!(%error, "no thread could be started for deadlines"),
+            }
+        } else if !armed {
             self.table.changed.notify_one();
         }
         Ticket {
@@ -117,16 +127,19 @@ impl<R> Table<R> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn watch(&self, on_late: &dyn Fn(R)) {
+    fn watch(&self) {
         let mut state = self.lock();
         while !state.ended {
             let first = state.waiting.first_key_value();
             let Some(since) = first.map(|(_, (since, _))| *since) else {
                 state.armed = false;
-                state = self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+                let idle = |state: &mut State<R>| !state.armed && !state.ended;
+                let waited = self.changed.wait_timeout_while(state, IDLE_WAIT, idle);
+                let (now, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                state = now;
+                if timeout.timed_out() {
+                    break;
+                }
                 continue;
             };
             let left = self.limit.saturating_sub(since.elapsed());
@@ -138,10 +151,19 @@ impl<R> Table<R> {
             let late = state.waiting.pop_first();
             drop(state);
             if let Some((_, (_, entry))) = late {
-                on_late(entry);
+                (self.on_late)(entry);
             }
             state = self.lock();
         }
+        state.watched = false;
+    }
+}
+
+impl<R> std::fmt::Debug for Table<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Table")
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
     }
 }
 
@@ -154,10 +176,9 @@ mod tests {
     #[test]
     fn who_is_in_time_gets_the_entry_and_the_watchdog_does_not() {
         let (late, was_late) = mpsc::channel();
-        let deadlines = Deadlines::start(Duration::from_secs(3600), move |n: u32| {
+        let deadlines = Deadlines::new(Duration::from_secs(3600), move |n: u32| {
             late.send(n).unwrap()
-        })
-        .unwrap();
+        });
         let (a, b) = (deadlines.enter(1), deadlines.enter(2));
         assert!(!a.is_late());
         assert_eq!((b.take(), a.take(), a.take()), (Some(2), Some(1), None));
@@ -169,10 +190,9 @@ mod tests {
     #[test]
     fn what_is_late_is_taken_from_its_worker_in_order() {
         let (late, was_late) = mpsc::channel();
-        let deadlines = Deadlines::start(Duration::from_millis(5), move |n: u32| {
+        let deadlines = Deadlines::new(Duration::from_millis(5), move |n: u32| {
             late.send(n).unwrap()
-        })
-        .unwrap();
+        });
         let tickets = [deadlines.enter(1), deadlines.enter(2)];
         assert_eq!((was_late.recv().unwrap(), was_late.recv().unwrap()), (1, 2));
         assert!(
@@ -187,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_dropped_ticket_drops_its_entry() {
-        let deadlines = Deadlines::start(Duration::from_secs(3600), |_: Arc<()>| {}).unwrap();
+        let deadlines = Deadlines::new(Duration::from_secs(3600), |_: Arc<()>| {});
         let entry = Arc::new(());
         drop(deadlines.enter(Arc::clone(&entry)));
         assert_eq!(Arc::strong_count(&entry), 1);

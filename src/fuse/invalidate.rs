@@ -8,81 +8,81 @@
 //! The notification waits for requests that it causes itself (pages that are
 //! being written), so it is never sent by the thread that answers requests.
 //! Guarantees: no refused inode is left out; each waits at most once, so the
-//! memory is bounded by the image's inodes.
+//! memory is bounded by the image's inodes. There is a thread for it only while
+//! there is something to drop.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+type DropCache = Box<dyn Fn(u64) -> io::Result<()> + Send + Sync>;
 
 /// The inodes whose cache is to be dropped.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Invalidations(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
+    drop_cache: OnceLock<DropCache>,
     state: Mutex<State>,
-    changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     inodes: BTreeSet<u64>,
-    ended: bool,
+    /// Whether a thread drops them.
+    running: bool,
 }
 
 impl Invalidations {
+    /// How the cache of an inode is dropped: to be said once, before the first.
+    pub(super) fn by(&self, drop_cache: impl Fn(u64) -> io::Result<()> + Send + Sync + 'static) {
+        let _first = self.0.drop_cache.set(Box::new(drop_cache)).is_ok();
+    }
+
     /// Has the cache of `ino` dropped soon.
     pub(super) fn push(&self, ino: u64) {
-        self.0
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .inodes
-            .insert(ino);
-        self.0.changed.notify_one();
-    }
-
-    /// Starts the thread that calls `drop_cache` for each inode, until these
-    /// invalidations are dropped.
-    pub(super) fn start(
-        &self,
-        drop_cache: impl Fn(u64) -> io::Result<()> + Send + 'static,
-    ) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.inodes.insert(ino);
+        if state.running {
+            return;
+        }
         let shared = Arc::clone(&self.0);
-        std::thread::Builder::new()
+        let started = std::thread::Builder::new()
             .name("invalidate".to_owned())
             .stack_size(128 * 1024)
-            .spawn(move || {
-                while let Some(ino) = shared.next() {
-                    if let Err(cause) = drop_cache(ino) {
-                        tracing::error!(ino, %cause, "cannot drop the cache of a written file");
-                    }
-                }
-            })?;
-        Ok(())
-    }
-}
-
-impl Drop for Invalidations {
-    fn drop(&mut self) {
-        self.0
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .ended = true;
-        self.0.changed.notify_one();
+            .spawn(move || shared.work());
+        match started {
+            Ok(_) => state.running = true,
+            // The next one will do.
+            Err(cause) => tracing::error!(ino, %cause, "cannot drop the cache of a written file"),
+        }
     }
 }
 
 impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        while let Some(ino) = self.next() {
+            let done = self
+                .drop_cache
+                .get()
+                .map_or(Ok(()), |drop_cache| drop_cache(ino));
+            if let Err(cause) = done {
+                tracing::error!(ino, %cause, "cannot drop the cache of a written file");
+            }
+        }
+    }
+
+    /// Nothing when all are done, and the thread that asks is not needed any more.
     fn next(&self) -> Option<u64> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = |state: &mut State| state.inodes.is_empty() && !state.ended;
-        let mut state = self
-            .changed
-            .wait_while(state, idle)
-            .unwrap_or_else(PoisonError::into_inner);
-        state.inodes.pop_first()
+        let mut state = self.lock();
+        let next = state.inodes.pop_first();
+        state.running = next.is_some();
+        next
     }
 }
 
@@ -95,9 +95,6 @@ mod tests {
     #[test]
     fn every_inode_is_dropped_and_failures_do_not_stop_it() {
         let invalidations = Invalidations::default();
-        [3, 1, 3]
-            .into_iter()
-            .for_each(|ino| invalidations.push(ino));
         let (tell, told) = mpsc::channel();
         let drop_cache = move |ino| {
             tell.send(ino).unwrap();
@@ -107,8 +104,11 @@ mod tests {
                 Ok(())
             }
         };
-        invalidations.start(drop_cache).unwrap();
-        assert_eq!((told.recv().unwrap(), told.recv().unwrap()), (1, 3));
+        invalidations.by(drop_cache);
+        [3, 1].into_iter().for_each(|ino| invalidations.push(ino));
+        let mut dropped = [told.recv().unwrap(), told.recv().unwrap()];
+        dropped.sort_unstable();
+        assert_eq!(dropped, [1, 3]);
         invalidations.push(3);
         assert_eq!(told.recv().unwrap(), 3);
         drop(invalidations);

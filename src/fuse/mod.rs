@@ -9,6 +9,7 @@
 //! while a filesystem is asked or an answer is sent.
 
 mod adapter;
+mod adopt;
 mod burst;
 mod convert;
 mod deadline;
@@ -20,4 +21,4 @@ mod reads;
 mod session;
 mod spin;
 
-pub use session::{Answers, SessionError, SessionHandle, serve};
+pub use session::{Answers, Connection, SessionError, SessionHandle, serve};

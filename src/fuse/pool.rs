@@ -1,11 +1,11 @@
 //! A bounded pool for work that may block.
 //!
 //! Guarantees: at most [`QUEUE_MAX`] jobs wait, then [`Pool::push`] does, but not
-//! for threads that are stuck; a job that panics ends itself only. Dropping the pool lets its threads end when
-//! they are done, without waiting for one that is stuck.
+//! for threads that are stuck; a job that panics ends itself only. There are threads
+//! only while there is work, and for a moment after it. Dropping the pool lets them
+//! end when they are done, without waiting for one that is stuck.
 
 use std::collections::VecDeque;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,6 +18,9 @@ const QUEUE_MAX: usize = 4096;
 /// If no place becomes free in this time, all workers are stuck.
 const FULL_WAIT: Duration = Duration::from_secs(1);
 
+/// How long a thread waits for more.
+const IDLE_WAIT: Duration = Duration::from_secs(10);
+
 /// Workers run decoders, whose state is on the heap.
 const STACK_BYTES: usize = 256 * 1024;
 
@@ -25,8 +28,9 @@ const STACK_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Pool<J>(Arc<Shared<J>>);
 
-#[derive(Debug)]
 struct Shared<J> {
+    workers: u8,
+    job: Box<dyn Fn(J) + Send + Sync>,
     state: Mutex<State<J>>,
     work: Condvar,
     room: Condvar,
@@ -37,35 +41,29 @@ struct Shared<J> {
 #[derive(Debug)]
 struct State<J> {
     queue: VecDeque<J>,
+    /// How many threads there are, and how many of them wait for work.
+    threads: u8,
+    waiting: u8,
     ended: bool,
 }
 
 impl<J: Send + 'static> Pool<J> {
-    /// Starts `workers` threads that run `job` for whatever is pushed.
-    pub(super) fn start(
-        workers: u8,
-        job: impl Fn(J) + Send + Sync + 'static,
-    ) -> io::Result<Pool<J>> {
+    /// A pool of at most `workers` threads that run `job` for whatever is pushed.
+    pub(super) fn new(workers: u8, job: impl Fn(J) + Send + Sync + 'static) -> Pool<J> {
         let state = State {
             queue: VecDeque::new(),
+            threads: 0,
+            waiting: 0,
             ended: false,
         };
-        let pool = Pool(Arc::new(Shared {
+        Pool(Arc::new(Shared {
+            workers,
+            job: Box::new(job),
             state: Mutex::new(state),
             work: Condvar::new(),
             room: Condvar::new(),
             unfinished: AtomicUsize::new(0),
-        }));
-        let job = Arc::new(job);
-        for number in 0..workers {
-            let (shared, job) = (Arc::clone(&pool.0), Arc::clone(&job));
-            // On an error the pool is dropped, which ends those started before.
-            std::thread::Builder::new()
-                .name(format!("reader-{number}"))
-                .stack_size(STACK_BYTES)
-                .spawn(move || shared.run(&*job))?;
-        }
-        Ok(pool)
+        }))
     }
 
     /// Has `job` run soon; waits while too many wait already, and gives it back
@@ -80,11 +78,32 @@ impl<J: Send + 'static> Pool<J> {
         if timeout.timed_out() {
             return Err(job);
         }
+        let is_short = state.queue.len() >= usize::from(state.waiting);
+        if is_short && state.threads < self.0.workers {
+            match self.start() {
+                Ok(()) => state.threads += 1,
+                Err(error) if state.threads == 0 => {
+                    tracing::error!(%error, "no thread could be started for a read");
+                    return Err(job);
+                }
+                // The others do it.
+                Err(_) => {}
+            }
+        }
         self.0.unfinished.fetch_add(1, Ordering::Relaxed);
         state.queue.push_back(job);
         drop(state);
         self.0.work.notify_one();
         Ok(())
+    }
+
+    fn start(&self) -> std::io::Result<()> {
+        let shared = Arc::clone(&self.0);
+        std::thread::Builder::new()
+            .name("reader".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || shared.run())
+            .map(drop)
     }
 
     /// Whether nothing waits or runs.
@@ -106,24 +125,38 @@ impl<J> Shared<J> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, job: &dyn Fn(J)) {
+    fn run(&self) {
         while let Some(next) = self.next() {
             self.room.notify_one();
-            if catch_unwind(AssertUnwindSafe(|| job(next))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| (self.job)(next))).is_err() {
                 tracing::error!("a read panicked and was answered EIO");
             }
             self.unfinished.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// The next job; nothing when the pool has ended and all is done.
+    /// The next job; nothing when there is none for a while, or when the pool has
+    /// ended and all is done. Then the thread that asks is none of the pool any more.
     fn next(&self) -> Option<J> {
         let idle = |state: &mut State<J>| state.queue.is_empty() && !state.ended;
-        let state = self.work.wait_while(self.lock(), idle);
-        state
-            .unwrap_or_else(PoisonError::into_inner)
-            .queue
-            .pop_front()
+        let mut state = self.lock();
+        state.waiting += 1;
+        let waited = self.work.wait_timeout_while(state, IDLE_WAIT, idle);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.waiting -= 1;
+        let next = state.queue.pop_front();
+        if next.is_none() {
+            state.threads -= 1;
+        }
+        next
+    }
+}
+
+impl<J> std::fmt::Debug for Shared<J> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
     }
 }
 
@@ -138,15 +171,14 @@ mod tests {
         let (done, is_done) = mpsc::channel();
         let (unblock, blocked) = mpsc::channel::<()>();
         let blocked = Mutex::new(blocked);
-        let pool = Pool::start(2, move |n: usize| {
+        let pool = Pool::new(2, move |n: usize| {
             match n {
                 0 => assert!(blocked.lock().unwrap().recv().is_err()),
                 n if n % 10 == 1 => panic!("a job that panics, on purpose"),
                 _ => {}
             }
             done.send(n).unwrap();
-        })
-        .unwrap();
+        });
         (0..QUEUE_MAX * 2).for_each(|n| pool.push(n).unwrap());
         let expected = (1..QUEUE_MAX * 2).filter(|n| n % 10 != 1).count();
         assert_eq!(is_done.iter().take(expected).filter(|n| *n == 0).count(), 0);
@@ -162,8 +194,7 @@ mod tests {
     fn stuck_workers_do_not_hold_up_who_pushes() {
         let (unblock, blocked) = mpsc::channel::<()>();
         let blocked = Mutex::new(blocked);
-        let pool =
-            Pool::start(1, move |_| assert!(blocked.lock().unwrap().recv().is_err())).unwrap();
+        let pool = Pool::new(1, move |_| assert!(blocked.lock().unwrap().recv().is_err()));
         let mut pushed = 0;
         while pool.push(()).is_ok() {
             pushed += 1;

@@ -1,7 +1,6 @@
 //! Reading files: at once if the bytes are at hand, by the pool if not.
 
 use std::cell::RefCell;
-use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -74,33 +73,33 @@ impl Failures {
 }
 
 impl Reads {
-    pub(super) fn start(
+    pub(super) fn new(
         fs: Arc<ImageFs>,
         tuning: &FuseTuning,
         metrics: Arc<Metrics>,
         failures: Arc<Failures>,
-    ) -> io::Result<Reads> {
+    ) -> Reads {
         let (late, counted) = (Arc::clone(&failures), Arc::clone(&metrics));
-        let deadlines = Deadlines::start(
+        let deadlines = Deadlines::new(
             tuning.read_deadline,
             move |(range, reply): (Range, ReplyData)| {
                 counted.counters.deadline_errors.add(1);
                 reply.error(late.errno(Op::Read, range.ino, &FsError::Deadline));
             },
-        )?;
+        );
         let (work, failed) = (Arc::clone(&fs), Arc::clone(&failures));
         let done = Arc::clone(&metrics);
-        let pool = Pool::start(tuning.workers, move |job: Job| {
+        let pool = Pool::new(tuning.workers, move |job: Job| {
             answer(&work, &failed, &job);
             done.answered(Op::Read, job.arrived.elapsed());
-        })?;
-        Ok(Reads {
+        });
+        Reads {
             fs,
             metrics,
             failures,
             deadlines,
             pool,
-        })
+        }
     }
 
     /// Answers if that takes no waiting; gives the reply back if it does.

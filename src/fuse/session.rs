@@ -1,8 +1,9 @@
-//! One mount being served.
+//! One mount being served: a fresh one, or one that another process served
+//! before (`adopt`).
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use fuser::{Config, INodeNo, Session, SessionACL};
@@ -10,8 +11,11 @@ use fuser::{Config, INodeNo, Session, SessionACL};
 use crate::config::FuseTuning;
 use crate::fs::{FsError, ImageFs};
 use crate::fuse::adapter::Adapter;
+use crate::fuse::adopt;
 use crate::metrics::Metrics;
 use crate::sys::ioctl::Question;
+use crate::sys::nonblock::set_nonblocking;
+use crate::types::KernelOffer;
 
 /// Answers what a mount is asked by ioctl.
 pub type Answers = Box<dyn Fn(Question) -> Result<Vec<u8>, FsError> + Send + Sync>;
@@ -34,6 +38,7 @@ pub enum SessionError {
 #[derive(Debug)]
 pub struct SessionHandle {
     thread: JoinHandle<io::Result<()>>,
+    offer: KernelOffer,
 }
 
 impl SessionHandle {
@@ -44,39 +49,71 @@ impl SessionHandle {
         ended.map_err(SessionError::Connection)
     }
 
+    /// What the kernel offered when the connection began: who adopts it later has to
+    /// know.
+    pub fn offer(&self) -> KernelOffer {
+        self.offer
+    }
+
     /// Whether it has ended.
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
 }
 
-/// Serves `fs` on the connection `fd` of a fresh mount. When this returns, the
-/// mount answers.
+/// A connection to the kernel.
+#[derive(Debug)]
+pub enum Connection {
+    /// Of a mount that was just made.
+    Fresh(OwnedFd),
+    /// One that another process served until it ended, and what the kernel offered
+    /// when it began.
+    Live(OwnedFd, KernelOffer),
+}
+
+impl Connection {
+    fn fd(&self) -> &OwnedFd {
+        match self {
+            Connection::Fresh(fd) | Connection::Live(fd, _) => fd,
+        }
+    }
+}
+
+/// Serves `fs` on a connection. When this returns, the mount answers.
 pub fn serve(
-    fd: OwnedFd,
+    connection: Connection,
     fs: Arc<ImageFs>,
     tuning: &FuseTuning,
     metrics: Arc<Metrics>,
     answers: Answers,
 ) -> Result<SessionHandle, SessionError> {
-    let adapter =
-        Adapter::start(&fd, fs, tuning, metrics, answers).map_err(SessionError::Thread)?;
+    let offer = Arc::new(OnceLock::new());
+    // Polling is set for all who have the connection, and whoever polled may have
+    // been killed.
+    set_nonblocking(connection.fd(), false).map_err(SessionError::Handshake)?;
+    let noted = Arc::clone(&offer);
+    let adapter = Adapter::start(connection.fd(), fs, tuning, metrics, answers, noted);
+    let adapter = adapter.map_err(SessionError::Thread)?;
     let invalidations = adapter.invalidations();
     let mut config = Config::default();
     // The kernel checks permission bits; without this `fuser` would refuse
     // everybody but the user who mounted.
     config.acl = SessionACL::All;
     config.n_threads = Some(tuning.threads.into());
-    let session = Session::from_fd(adapter, fd, SessionACL::All, config);
+    let session = match connection {
+        Connection::Fresh(fd) => Session::from_fd(adapter, fd, SessionACL::All, config),
+        Connection::Live(fd, offer) => adopt::session(adapter, &fd, offer, config),
+    };
     let session = session.map_err(SessionError::Handshake)?;
+    let offer = *offer
+        .get()
+        .ok_or_else(|| SessionError::Handshake(io::Error::other("no handshake was made")))?;
     let notifier = session.notifier();
-    invalidations
-        .start(move |ino| notifier.inval_inode(INodeNo(ino), 0, 0))
-        .map_err(SessionError::Thread)?;
+    invalidations.by(move |ino| notifier.inval_inode(INodeNo(ino), 0, 0));
     let thread = std::thread::Builder::new()
         .name("session".to_owned())
         .stack_size(128 * 1024)
         .spawn(move || session.run())
         .map_err(SessionError::Thread)?;
-    Ok(SessionHandle { thread })
+    Ok(SessionHandle { thread, offer })
 }

@@ -33,6 +33,9 @@ const LOOK_EVERY: u64 = 16;
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 
+/// How long the governor waits for the next burst.
+const IDLE_WAIT: Duration = Duration::from_secs(10);
+
 /// The governor sleeps longer in a long burst, so as not to disturb it.
 const QUIET_TIMES_MAX: u32 = 5;
 
@@ -64,6 +67,8 @@ struct Governor {
 #[derive(Debug, Default)]
 struct State {
     polling: bool,
+    /// Whether there is a thread that ends it.
+    governed: bool,
     ended: bool,
     pause: Duration,
     resume_at: Option<Instant>,
@@ -77,7 +82,7 @@ impl Spin {
         if quiet.is_zero() || processors < 2 {
             return Ok(Spin(None));
         }
-        let governor = Arc::new(Governor {
+        Ok(Spin(Some(Arc::new(Governor {
             fd: fd.as_fd().try_clone_to_owned()?,
             quiet,
             started: Instant::now(),
@@ -86,13 +91,7 @@ impl Spin {
             bursts: AtomicU64::new(0),
             state: Mutex::default(),
             changed: Condvar::new(),
-        });
-        let run = Arc::clone(&governor);
-        std::thread::Builder::new()
-            .name("spin".to_owned())
-            .stack_size(128 * 1024)
-            .spawn(move || run.govern())?;
-        Ok(Spin(Some(governor)))
+        }))))
     }
 
     /// A request was answered at once: the next may follow soon.
@@ -102,7 +101,7 @@ impl Spin {
         if !governor.polling.load(Ordering::Relaxed) {
             let mut row = ROW.get();
             if row.note(governor.started.elapsed()) {
-                governor.begin(Instant::now());
+                Governor::begin(governor, Instant::now());
             }
             ROW.set(row);
         } else if number % LOOK_EVERY == 0 {
@@ -136,10 +135,13 @@ impl Governor {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self, now: Instant) {
+    fn begin(self: &Arc<Self>, now: Instant) {
         let mut state = self.lock();
         let pausing = state.resume_at.is_some_and(|resume_at| now < resume_at);
-        if state.ended || pausing || POLLING.swap(true, Ordering::Relaxed) {
+        if state.ended || pausing || !self.is_governed(&mut state) {
+            return;
+        }
+        if POLLING.swap(true, Ordering::Relaxed) {
             return;
         }
         if set_nonblocking(&self.fd, true).is_err() {
@@ -152,6 +154,19 @@ impl Governor {
         self.polling.store(true, Ordering::Relaxed);
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// Sees to it that somebody ends what is begun.
+    fn is_governed(self: &Arc<Self>, state: &mut State) -> bool {
+        if !state.governed {
+            let run = Arc::clone(self);
+            let started = std::thread::Builder::new()
+                .name("spin".to_owned())
+                .stack_size(128 * 1024)
+                .spawn(move || run.govern());
+            state.governed = started.is_ok();
+        }
+        state.governed
     }
 
     fn usage(&self) -> Usage {
@@ -204,10 +219,13 @@ impl Governor {
         while !state.ended {
             if !state.polling {
                 times = 1;
-                state = self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+                let idle = |state: &mut State| !state.polling && !state.ended;
+                let waited = self.changed.wait_timeout_while(state, IDLE_WAIT, idle);
+                let (now, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                state = now;
+                if timeout.timed_out() {
+                    break;
+                }
                 continue;
             }
             let seen = self.requests.load(Ordering::Relaxed);
@@ -219,6 +237,7 @@ impl Governor {
                 self.end(&mut state);
             }
         }
+        state.governed = false;
     }
 }
 

@@ -173,6 +173,15 @@ impl Tables {
         self.area(self.xattrs)
     }
 
+    /// All of NAMES and all of XATTRS, vouched for.
+    pub(super) fn all_text(&self) -> Result<(&[u8], &[u8]), IndexError> {
+        let all = |span: Span| {
+            let bytes = self.vouched(span, 0, self.area(span).len());
+            bytes.ok_or(corrupt(span.what, 0_u32))
+        };
+        Ok((all(self.names)?, all(self.xattrs)?))
+    }
+
     /// Whether these of the bytes of XATTRS are what was written.
     pub(super) fn vouch_xattrs(&self, range: Range<usize>) -> bool {
         self.vouched(self.xattrs, range.start, range.len())
@@ -249,6 +258,12 @@ impl<'a, T> Records<'a, T> {
     /// All records, vouched for or not: for who checks everything.
     pub(super) fn all(&self) -> &'a [T] {
         self.all
+    }
+
+    /// All records, if they are what was written.
+    pub(super) fn all_vouched(&self) -> Result<&'a [T], IndexError> {
+        let all = self.vouched(0..self.all.len());
+        all.ok_or(corrupt(self.what, 0_u32))
     }
 
     /// Whether there is a record of this number.

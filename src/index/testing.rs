@@ -6,7 +6,10 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::build::{BuildError, BuildOptions, Builder, Built, HeapArenas, SectionSink};
+use super::build::{
+    BuildError, BuildOptions, Builder, Built, Derived, Deriver, HeapArenas, ModeChange, Pass,
+    Patch, SectionSink, Wanted,
+};
 use super::{FileKind, Index, IndexError};
 use crate::types::Ino;
 
@@ -287,6 +290,65 @@ pub(super) fn build_err(stream: &[u8]) -> BuildError {
     build_cut(options(), stream, 1 << 20)
         .map(|_| ())
         .unwrap_err()
+}
+
+/// Pushes slices of at most `cut` bytes, and leaves out content that may be.
+fn push_all(pass: &mut Pass<'_>, stream: &[u8], cut: usize) -> Result<(), BuildError> {
+    let mut at = 0;
+    while let Some(rest) = stream.get(at..).filter(|rest| !rest.is_empty()) {
+        let slice = &rest[..rest.len().min(cut)];
+        match pass.push(at.try_into().unwrap(), slice)? {
+            Wanted::From(next) => at = next.try_into().unwrap(),
+            Wanted::Nothing => break,
+        }
+    }
+    Ok(())
+}
+
+/// Builds the index of an image with patches on top.
+pub(super) fn derive_cut(
+    options: BuildOptions,
+    base: (&Index, &[u8]),
+    patches: &[Vec<u8>],
+    changes: &[ModeChange],
+    cut: usize,
+) -> Result<(Sections, Derived), BuildError> {
+    let (index, stream) = base;
+    let mut start = stream.len().try_into().unwrap();
+    let mut deriver = Deriver::new(index, start, options, &mut HeapArenas)?;
+    for patch in patches {
+        let len = patch.len().try_into().unwrap();
+        let about = Patch {
+            start,
+            len,
+            archive_bytes: len,
+            ignore_zeros: false,
+        };
+        deriver.patch(about, &mut HeapArenas, &mut |pass| {
+            push_all(pass, patch, cut)
+        })?;
+        start += len;
+    }
+    let mut sections = Sections::default();
+    let derived = deriver.finish(changes, &mut sections)?;
+    Ok((sections, derived))
+}
+
+/// Derives, verifies and opens; also the joined stream.
+pub(super) fn derive(
+    base: &[u8],
+    patches: &[Vec<u8>],
+    changes: &[ModeChange],
+) -> (Index, Derived, Vec<u8>) {
+    let (index, _) = build(base);
+    let options = BuildOptions::new(*b"another key here");
+    let derived = derive_cut(options, (&index, base), patches, changes, 700);
+    let (sections, derived) = derived.unwrap();
+    let stream = [base.to_vec(), patches.concat()].concat();
+    let index = sections.open().unwrap();
+    index.verify(stream.len().try_into().unwrap()).unwrap();
+    assert_eq!(index.summary(), derived.summary);
+    (index, derived, stream)
 }
 
 /// The whole tree, one line for each name, sorted: path, type, mode, links, and

@@ -469,7 +469,7 @@ fn verify_finds_a_circle_of_directories() {
     let a_is_f = (section::DIRENTS, 0, &le(4)[..]);
     let f_is_a = (section::DIRENTS, 6 * 8, &le(2)[..]);
     let a_in_b = (section::DIRS, 16 + 8, &le(3)[..]);
-    finds("parents of directory", "circle", &[a_is_f, f_is_a, a_in_b]);
+    finds("dirent", "circle", &[a_is_f, f_is_a, a_in_b]);
 }
 
 #[test]

@@ -129,6 +129,10 @@ impl Region for Paged {
         self.region.will_need(range);
     }
 
+    fn trim(&self) {
+        self.region.trim();
+    }
+
     fn vouch(&self, range: Range<usize>) -> bool {
         let covered = FIRST_BYTE <= range.start && range.end <= self.table.start;
         if range.is_empty() || !covered {

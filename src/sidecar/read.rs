@@ -4,7 +4,7 @@
 //! not this program's, of another version or cut short is ever used. A damaged
 //! page is found when it is used: the region does not vouch for it.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
@@ -72,7 +72,16 @@ impl Sidecar {
             .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
             .open(path)
             .map_err(failed)?;
-        let map = Map::open(file).map_err(failed)?;
+        Self::of(file, path)
+    }
+
+    /// Checks the sidecar that is open as `file`, and is called `name`.
+    pub fn of(file: File, name: &Path) -> Result<Self, SidecarError> {
+        let map = Map::open(file).map_err(|cause| SidecarError::Io {
+            doing: "open",
+            path: name.to_owned(),
+            cause,
+        })?;
         Self::from_region(Arc::new(map))
     }
 

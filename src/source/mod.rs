@@ -15,6 +15,7 @@ mod deflate;
 mod direct;
 mod file;
 mod gzip;
+mod joined;
 mod kind;
 mod pool;
 mod reader;
@@ -27,7 +28,9 @@ mod tests;
 
 pub use direct::DirectReader;
 pub use file::ArchiveFile;
+pub use joined::Joined;
 pub use kind::Kind;
+pub use pool::Decoders;
 pub use reader::StreamSource;
 
 /// Bytes by offset. Implementations are shared between threads, and a call may
@@ -165,6 +168,15 @@ pub enum SourceError {
         /// What was found.
         what: &'static str,
     },
+    /// One of several streams that were joined could not be read; places are
+    /// its own.
+    #[error("{}: {cause}", part_name(*part))]
+    Part {
+        /// Which, from 0: an image, then the patches on top of it.
+        part: u32,
+        /// Why.
+        cause: Box<SourceError>,
+    },
     /// A range outside of the stream was asked for.
     #[error("bytes {at}..{} are outside of a stream of {stream_len} bytes", at.saturating_add(*len))]
     OutOfRange {
@@ -175,4 +187,12 @@ pub enum SourceError {
         /// Length of the stream.
         stream_len: u64,
     },
+}
+
+/// What a part of a joined stream is to whoever made it.
+fn part_name(part: u32) -> String {
+    match part {
+        0 => "the image".to_owned(),
+        part => format!("patch {part} of the image"),
+    }
 }

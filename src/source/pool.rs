@@ -1,5 +1,5 @@
 //! Decoders that wait where they stopped, so that a reader who goes on does not
-//! decode anything twice.
+//! decode anything twice. All sources of a process can share them.
 //!
 //! Guarantees: every decoder is paid for in the memory budget; whoever wants
 //! one gets one, at worst after waiting for one that is in use to come back; at
@@ -12,7 +12,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::RangeInclusive;
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::SourceError;
 use super::gzip::decoder::{DECODER_BYTES, GzipDecoder};
@@ -27,6 +28,8 @@ const KEPT_MAX: usize = 8;
 struct Seat {
     decoder: GzipDecoder,
     paid: Reservation,
+    /// Whose stream it decoded.
+    owner: u32,
 }
 
 #[derive(Debug)]
@@ -36,13 +39,24 @@ struct State {
     spare: Option<Reservation>,
 }
 
-/// The decoders of one source.
+/// The decoders of a process, or of one source.
+#[derive(Clone, Debug)]
+pub struct Decoders(Arc<Pool>);
+
 #[derive(Debug)]
-pub(super) struct Pool {
+struct Pool {
     state: Mutex<State>,
     /// A decoder was kept, or one was given up.
     returned: Condvar,
     budget: MemoryBudget,
+    owners: AtomicU32,
+}
+
+/// One source's use of them.
+#[derive(Debug)]
+pub(super) struct Share {
+    pool: Arc<Pool>,
+    owner: u32,
 }
 
 /// What a reader gets.
@@ -61,9 +75,9 @@ enum Found {
     Means(Reservation),
 }
 
-impl Pool {
-    /// An empty pool with the means for one decoder.
-    pub(super) fn new(budget: MemoryBudget) -> Result<Self, SourceError> {
+impl Decoders {
+    /// None yet, with the means for one.
+    pub fn new(budget: MemoryBudget) -> Result<Self, SourceError> {
         let spare = budget.reserve(Kind::Decoders, DECODER_BYTES);
         let spare =
             Some(spare.ok_or_else(|| no_memory("the memory budget has no room for a decoder"))?);
@@ -71,35 +85,78 @@ impl Pool {
             kept: VecDeque::with_capacity(KEPT_MAX + 1),
             spare,
         });
-        Ok(Self {
+        Ok(Self(Arc::new(Pool {
             state,
             returned: Condvar::new(),
             budget,
-        })
+            owners: AtomicU32::new(0),
+        })))
+    }
+
+    /// The memory that they are paid from.
+    pub fn budget(&self) -> &MemoryBudget {
+        &self.0.budget
+    }
+
+    /// Gives up those that wait unused.
+    pub fn trim(&self) {
+        let kept = std::mem::take(&mut self.0.lock().kept);
+        for Seat { decoder, paid, .. } in kept {
+            drop(decoder);
+            self.0.give_up(paid);
+        }
+    }
+
+    /// For a source that had none before.
+    pub(super) fn share(&self) -> Share {
+        Share {
+            pool: Arc::clone(&self.0),
+            owner: self.0.owners.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
+impl Share {
+    /// The memory that decoders are paid from.
+    pub(super) fn budget(&self) -> &MemoryBudget {
+        &self.pool.budget
     }
 
     /// The decoder that stands furthest within `places`, or any other.
     pub(super) fn lease(&self, places: RangeInclusive<u64>) -> Result<Lease<'_>, SourceError> {
-        let mut state = self.lock();
+        let pool = &*self.pool;
+        let mut state = pool.lock();
         let found = loop {
-            match state.find(&places, &self.budget) {
+            match state.find(self.owner, &places, &pool.budget) {
                 Some(found) => break found,
                 None => {
-                    state = self.returned.wait(state).unwrap_or_else(|e| e.into_inner());
+                    state = pool.returned.wait(state).unwrap_or_else(|e| e.into_inner());
                 }
             }
         };
         drop(state);
         let held = |seat| Held {
-            pool: self,
+            pool,
             seat: Some(seat),
         };
         match found {
             Found::Standing(seat) => Ok(Lease::Standing(held(seat))),
-            Found::Fresh(seat) => Ok(Lease::Fresh(held(seat))),
+            Found::Fresh(mut seat) => {
+                if seat.owner != self.owner {
+                    // What it read is of another archive.
+                    seat.decoder.forget();
+                    seat.owner = self.owner;
+                }
+                Ok(Lease::Fresh(held(seat)))
+            }
             Found::Means(paid) => {
                 let decoder = GzipDecoder::new();
-                Ok(Lease::Fresh(held(Seat { decoder, paid })))
+                let owner = self.owner;
+                Ok(Lease::Fresh(held(Seat {
+                    decoder,
+                    paid,
+                    owner,
+                })))
             }
         }
     }
@@ -107,9 +164,11 @@ impl Pool {
     /// How many decoders wait unused.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
-        self.lock().kept.len()
+        self.pool.lock().kept.len()
     }
+}
 
+impl Pool {
     fn keep(&self, seat: Seat) {
         let mut state = self.lock();
         state.kept.push_back(seat);
@@ -120,7 +179,7 @@ impl Pool {
         };
         drop(state);
         self.returned.notify_one();
-        if let Some(Seat { decoder, paid }) = oldest {
+        if let Some(Seat { decoder, paid, .. }) = oldest {
             drop(decoder);
             self.give_up(paid);
         }
@@ -145,9 +204,16 @@ impl Pool {
 }
 
 impl State {
-    fn find(&mut self, places: &RangeInclusive<u64>, budget: &MemoryBudget) -> Option<Found> {
-        let standing = self.kept.iter().enumerate();
-        let standing = standing.filter(|(_, seat)| places.contains(&seat.decoder.position()));
+    fn find(
+        &mut self,
+        owner: u32,
+        places: &RangeInclusive<u64>,
+        budget: &MemoryBudget,
+    ) -> Option<Found> {
+        let standing =
+            self.kept.iter().enumerate().filter(|(_, seat)| {
+                seat.owner == owner && places.contains(&seat.decoder.position())
+            });
         let furthest = standing
             .max_by_key(|(_, seat)| seat.decoder.position())
             .map(|(i, _)| i);
@@ -193,7 +259,7 @@ impl Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if let Some(Seat { decoder, paid }) = self.seat.take() {
+        if let Some(Seat { decoder, paid, .. }) = self.seat.take() {
             drop(decoder);
             self.pool.give_up(paid);
         }
@@ -221,7 +287,7 @@ mod tests {
         MemoryBudget::new((decoders * DECODER_BYTES).div_ceil(10) * 64)
     }
 
-    fn fresh<'a>(pool: &'a Pool) -> Held<'a> {
+    fn fresh(pool: &Share) -> Held<'_> {
         match pool.lease(NOWHERE).unwrap() {
             Lease::Fresh(held) => held,
             Lease::Standing(_) => panic!("nothing stands there"),
@@ -231,7 +297,7 @@ mod tests {
     #[test]
     fn the_pool_keeps_a_few_and_gives_the_rest_back() {
         let budget = budget_for(30);
-        let pool = Pool::new(budget.clone()).unwrap();
+        let pool = Decoders::new(budget.clone()).unwrap().share();
         let held: Vec<_> = (0..20).map(|_| fresh(&pool)).collect();
         assert_eq!(budget.used_bytes(Kind::Decoders), 21 * DECODER_BYTES);
         held.into_iter().for_each(Held::keep);
@@ -244,7 +310,7 @@ mod tests {
 
     #[test]
     fn without_means_kept_ones_are_reused_and_then_waited_for() {
-        let pool = Pool::new(budget_for(2)).unwrap();
+        let pool = Decoders::new(budget_for(2)).unwrap().share();
         fresh(&pool).keep();
         fresh(&pool).keep();
         let (first, second) = (fresh(&pool), fresh(&pool));
@@ -255,17 +321,31 @@ mod tests {
             waiting.join().unwrap();
         });
         drop(second);
-        assert!(Pool::new(MemoryBudget::new(1000)).is_err());
+        assert!(Decoders::new(MemoryBudget::new(1000)).is_err());
     }
 
     #[test]
     fn a_standing_decoder_is_found_by_its_place() {
-        let pool = Pool::new(budget_for(4)).unwrap();
+        let pool = Decoders::new(budget_for(4)).unwrap().share();
         fresh(&pool).keep();
         assert!(matches!(pool.lease(NOWHERE), Ok(Lease::Fresh(_))));
         match pool.lease(0..=5).unwrap() {
             Lease::Standing(held) => held.keep(),
             Lease::Fresh(_) => panic!("one stands at 0"),
         }
+    }
+
+    #[test]
+    fn sources_share_decoders_but_not_what_those_read() {
+        let decoders = Decoders::new(budget_for(1)).unwrap();
+        let (one, two) = (decoders.share(), decoders.share());
+        fresh(&one).keep();
+        assert!(matches!(two.lease(0..=5), Ok(Lease::Fresh(_))));
+        fresh(&two).keep();
+        assert!(matches!(two.lease(0..=5), Ok(Lease::Standing(_))));
+        fresh(&one).keep();
+        decoders.trim();
+        assert_eq!(one.kept(), 0);
+        fresh(&two).keep();
     }
 }

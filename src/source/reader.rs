@@ -10,10 +10,9 @@ use std::sync::Arc;
 
 use super::gzip::decoder;
 use super::gzip::window::WindowRestorer;
-use super::pool::{Held, Lease, Pool};
+use super::pool::{Decoders, Held, Lease, Share};
 use super::tables::{Span, Tables, checksum_seed, damaged};
 use super::{BlockInfo, BlockSink, BlockSource, Kind, ReadAt, SourceError};
-use crate::budget::MemoryBudget;
 use crate::metrics::Metrics;
 use crate::types::{BLOCK_BYTES, BlockNo, Region, SpanNo};
 
@@ -21,9 +20,8 @@ use crate::types::{BLOCK_BYTES, BlockNo, Region, SpanNo};
 pub struct StreamSource {
     archive: Arc<dyn ReadAt>,
     tables: Tables,
-    pool: Pool,
+    decoders: Share,
     windows: WindowRestorer,
-    budget: MemoryBudget,
     metrics: Arc<Metrics>,
 }
 
@@ -40,12 +38,11 @@ impl std::fmt::Debug for StreamSource {
 impl StreamSource {
     /// Opens the stream of `archive` by the tables that `find` locates inside
     /// of `region` (sections `SECTION_*` of module [`tables`](super::tables)).
-    /// Decoders are paid for from `budget`, of which one is set aside here.
     pub fn open(
         archive: Arc<dyn ReadAt>,
         region: Arc<dyn Region>,
         find: &dyn Fn(u32) -> Option<Range<usize>>,
-        budget: MemoryBudget,
+        decoders: &Decoders,
         metrics: Arc<Metrics>,
     ) -> Result<Self, SourceError> {
         let tables = Tables::open(region, find)?;
@@ -59,13 +56,11 @@ impl StreamSource {
                 wanted,
             });
         }
-        let (pool, windows) = (Pool::new(budget.clone())?, WindowRestorer::default());
         Ok(Self {
             archive,
             tables,
-            pool,
-            windows,
-            budget,
+            decoders: decoders.share(),
+            windows: WindowRestorer::default(),
             metrics,
         })
     }
@@ -129,7 +124,7 @@ impl StreamSource {
 
     /// A decoder that stands in `span`, at `wanted` or before it.
     fn decoder_for(&self, span: &Span, wanted: BlockInfo) -> Result<Held<'_>, SourceError> {
-        match self.pool.lease(span.start..=wanted.start)? {
+        match self.decoders.lease(span.start..=wanted.start)? {
             Lease::Standing(mut held) => {
                 held.decoder()?.aim(span);
                 self.metrics.counters.decoder_resumes.add(1);
@@ -160,7 +155,7 @@ impl StreamSource {
     ) -> Result<(), SourceError> {
         for no in first.0..span.end_block {
             let block = span.block(BlockNo(no))?;
-            let mut bytes = self.budget.block(block.len);
+            let mut bytes = self.decoders.budget().block(block.len);
             fill(&block, &mut bytes)?;
             self.metrics
                 .counters

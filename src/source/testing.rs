@@ -15,7 +15,7 @@ use flate2::{Compression, GzBuilder};
 
 use super::scan::{ScanError, ScanOptions, ScanOutput, ScanSummary, scan};
 use super::tables::{SECTION_CHECKSUMS, SECTION_META, SECTION_SPANS, SECTION_WINDOWS};
-use super::{ReadAt, SourceError, StreamSource};
+use super::{Decoders, ReadAt, SourceError, StreamSource};
 use crate::budget::MemoryBudget;
 use crate::metrics::Metrics;
 
@@ -118,7 +118,7 @@ pub(crate) fn open_region(
         archive,
         Arc::new(region),
         &find,
-        MemoryBudget::new(64 << 20),
+        &Decoders::new(MemoryBudget::new(64 << 20))?,
         metrics,
     )
 }

@@ -52,6 +52,27 @@ impl Archive {
         })
     }
 
+    /// An archive that is open already; `path` is what it is called in messages. Of
+    /// what it is named elsewhere nothing is known, so its index has to be given.
+    pub fn from_file(file: Arc<File>, path: &Path) -> Result<Self, StoreError> {
+        let opened = file.metadata().map_err(|cause| StoreError::Archive {
+            path: path.to_owned(),
+            cause,
+        })?;
+        if !opened.is_file() {
+            return Err(StoreError::NotAFile {
+                path: path.to_owned(),
+                kind: kind_of(&opened),
+            });
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            real: path.to_owned(),
+            file,
+            opened,
+        })
+    }
+
     /// Where it was found, absolute.
     pub fn path(&self) -> &Path {
         &self.path

@@ -3,6 +3,7 @@
 //! Guarantees: the index was made of this very archive, or of one with the same
 //! SHA-256.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::budget::MemoryBudget;
 use crate::index::{Index, IndexError};
 use crate::metrics::Metrics;
 use crate::sidecar::{Sidecar, SidecarError};
-use crate::source::StreamSource;
+use crate::source::{Decoders, StreamSource};
 use crate::types::Ino;
 
 /// Why an index had to be made.
@@ -24,6 +25,8 @@ pub enum Reason {
     Forced,
     /// The archive is another one than it was made of.
     Stale,
+    /// It was made of another image, or with other patches or modes.
+    Recipe,
     /// It was made with zeros ignored, and they are not to be, or the reverse.
     Zeros,
     /// The file cannot be used.
@@ -38,6 +41,7 @@ impl std::fmt::Display for Reason {
             Reason::Missing => f.write_str("there was no index"),
             Reason::Forced => f.write_str("as asked"),
             Reason::Stale => f.write_str("the archive changed since it was indexed"),
+            Reason::Recipe => f.write_str("the image, its patches or its modes changed"),
             Reason::Zeros => f.write_str("it was made with another choice of --ignore-zeros"),
             Reason::Unusable(error) => error.fmt(f),
             Reason::Tables(IndexError::Corrupt { what, number }) => {
@@ -60,13 +64,20 @@ pub struct OpenedIndex {
 }
 
 impl OpenedIndex {
+    /// An index that somebody else opened, who calls it `name`, and knows that it
+    /// belongs to the archive.
+    pub fn of(file: File, name: &Path) -> Result<Self, StoreError> {
+        Ok(Self {
+            place: name.to_owned(),
+            sidecar: Sidecar::of(file, name)?,
+            made: None,
+        })
+    }
+
     /// Whether it was made with zeros ignored. Fails if its tables are not even
     /// good for the root, without which nothing can be served.
-    fn ignored_zeros(&self) -> Result<bool, IndexError> {
-        let index = Index::open(self.sidecar.region(), &|id| self.sidecar.section(id))?;
-        index.inode(Ino::ROOT)?;
-        index.lookup(Ino::ROOT, b"bin")?;
-        Ok(index.ignored_zeros())
+    pub(super) fn ignored_zeros(&self) -> Result<bool, IndexError> {
+        Ok(usable_index(&self.sidecar)?.ignored_zeros())
     }
 }
 
@@ -106,7 +117,7 @@ impl Archive {
             }
         };
         let place = place.map_or_else(|| default_place(self.path()), Path::to_owned);
-        let report = ingest(self, &place, options, metrics, progress)?;
+        let report = ingest(self, &place, options, metrics, progress, &|| true)?;
         let sidecar = Sidecar::open(&place)?;
         Ok(OpenedIndex {
             place,
@@ -172,9 +183,18 @@ impl Archive {
     }
 }
 
+/// The tables of a sidecar, if they are good at least for the root, without
+/// which nothing can be served.
+pub(super) fn usable_index(sidecar: &Sidecar) -> Result<Index, IndexError> {
+    let index = Index::open(sidecar.region(), &|id| sidecar.section(id))?;
+    index.inode(Ino::ROOT)?;
+    index.lookup(Ino::ROOT, b"bin")?;
+    Ok(index)
+}
+
 /// A place that the user named may hold something of theirs: a typing error
 /// must not cost them the archive.
-fn refuse_foreign(place: &Path) -> Result<(), StoreError> {
+pub(super) fn refuse_foreign(place: &Path) -> Result<(), StoreError> {
     let holds_something = std::fs::metadata(place).is_ok_and(|file| file.len() > 0);
     match Sidecar::open(place) {
         Err(SidecarError::Foreign) if holds_something => Err(StoreError::NotOurs {
@@ -192,6 +212,21 @@ impl Image {
         budget: &MemoryBudget,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StoreError> {
+        let decoders = Decoders::new(budget.clone());
+        let decoders = decoders.map_err(|cause| StoreError::Source {
+            path: index.place.clone(),
+            cause,
+        })?;
+        Self::sharing(archive, index, &decoders, metrics)
+    }
+
+    /// The same with decoders that other images use, too.
+    pub fn sharing(
+        archive: &Archive,
+        index: &OpenedIndex,
+        decoders: &Decoders,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
         let sidecar = &index.sidecar;
         let find = |id| sidecar.section(id);
         let file = archive.source(metrics)?;
@@ -199,7 +234,7 @@ impl Image {
             Arc::new(file),
             sidecar.region(),
             &find,
-            budget.clone(),
+            decoders,
             Arc::clone(metrics),
         )
         .map_err(|cause| StoreError::Source {

@@ -5,7 +5,7 @@
 //! spooled to the index's directory, so memory does not grow with the archive.
 
 use std::io::{self, Write};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,11 +14,14 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use super::{Archive, StoreError, digest};
-use crate::index::build::{Arena, ArenaProvider, BuildOptions, Builder, Built, SectionSink};
+use crate::index::build::{
+    Arena, ArenaProvider, BuildOptions, Builder, Built, SectionSink, Warning,
+};
 use crate::metrics::Metrics;
 use crate::sidecar::{Identity, SectionWriter, SidecarError, SidecarWriter};
 use crate::source::scan::{ScanOptions, ScanOutput, ScanSummary, scan};
 use crate::source::tables::{SECTION_CHECKSUMS, SECTION_META, SECTION_SPANS, SECTION_WINDOWS};
+use crate::source::{ArchiveFile, ReadAt, SourceError};
 use crate::sys::spill::Spill;
 
 /// How to index.
@@ -46,20 +49,7 @@ pub struct IngestReport {
 impl IngestReport {
     /// What is worth telling the user, a line each.
     pub fn notes(&self) -> Vec<String> {
-        let odd = self.built.report.warnings().map(|warning| {
-            let names: Vec<String> = warning.samples.iter().map(ToString::to_string).collect();
-            let more = if warning.count > names.len() as u64 {
-                ", …"
-            } else {
-                ""
-            };
-            let text = warning.kind.text();
-            format!(
-                "{} entries: {text}: {}{more}",
-                warning.count,
-                names.join(", ")
-            )
-        });
+        let odd = self.built.report.warnings().map(note);
         let garbage = self.scan.garbage_at.map(|at| {
             format!("bytes from archive offset {at} on are no gzip data and were ignored")
         });
@@ -67,14 +57,31 @@ impl IngestReport {
     }
 }
 
+/// A warning as a line for the user.
+pub(super) fn note(warning: &Warning) -> String {
+    let names: Vec<String> = warning.samples.iter().map(ToString::to_string).collect();
+    let more = if warning.count > names.len() as u64 {
+        ", …"
+    } else {
+        ""
+    };
+    let text = warning.kind.text();
+    format!(
+        "{} entries: {text}: {}{more}",
+        warning.count,
+        names.join(", ")
+    )
+}
+
 /// Indexes `archive` into the file `place`. `progress` gets the number of
-/// archive bytes read so far.
+/// archive bytes read so far. Fails soon after `is_wanted` says no.
 pub(super) fn ingest(
     archive: &Archive,
     place: &Path,
     options: IngestOptions,
     metrics: &Arc<Metrics>,
     progress: &(dyn Fn(u64) + Sync),
+    is_wanted: &(dyn Fn() -> bool + Sync),
 ) -> Result<IngestReport, StoreError> {
     make_directory(place)?;
     let writer = SidecarWriter::new(place, archive.metadata().mode() & 0o666);
@@ -85,10 +92,14 @@ pub(super) fn ingest(
             path: archive.path().to_owned(),
             cause,
         })?;
+    let source = WhileWanted {
+        archive: archive.source(metrics)?,
+        is_wanted,
+    };
     let (scanned, sha256) = read(
         archive,
+        &source,
         options,
-        metrics,
         progress,
         &mut parts,
         &mut builder,
@@ -128,14 +139,13 @@ pub(super) fn ingest(
 /// Scans the archive and digests it beside that.
 fn read(
     archive: &Archive,
+    source: &WhileWanted<'_>,
     options: IngestOptions,
-    metrics: &Arc<Metrics>,
     progress: &(dyn Fn(u64) + Sync),
     parts: &mut Parts,
     builder: &mut Builder,
 ) -> Result<(ScanSummary, [u8; 32]), StoreError> {
     let len = archive.metadata().len();
-    let source = archive.source(metrics)?;
     let (marks, received) = sync_channel(4);
     let failed = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -155,7 +165,7 @@ fn read(
             progress(read);
         };
         let scanned = scan(
-            &source,
+            source,
             &ScanOptions {
                 span_bytes: options.span_bytes,
             },
@@ -182,8 +192,39 @@ fn read(
     })
 }
 
+/// An archive that can be read until nobody wants that any more.
+struct WhileWanted<'a> {
+    archive: ArchiveFile,
+    is_wanted: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl ReadAt for WhileWanted<'_> {
+    fn len(&self) -> u64 {
+        self.archive.len()
+    }
+
+    fn read_exact_at(&self, at: u64, buf: &mut [u8]) -> Result<(), SourceError> {
+        if !(self.is_wanted)() {
+            return Err(SourceError::Io {
+                at,
+                len: buf.len(),
+                cause: io::Error::other("it was given up"),
+            });
+        }
+        self.archive.read_exact_at(at, buf)
+    }
+
+    fn will_need(&self, range: Range<u64>) {
+        self.archive.will_need(range);
+    }
+
+    fn forget(&self, range: Range<u64>) {
+        self.archive.forget(range);
+    }
+}
+
 /// The key of the name hash is random, so that nobody can aim names at it.
-fn build_options(archive: &Archive, options: IngestOptions) -> Result<BuildOptions, StoreError> {
+pub(super) fn new_hash_key() -> Result<[u8; 16], StoreError> {
     let mut hash_key = [0; 16];
     rustix::rand::getrandom(&mut hash_key, rustix::rand::GetRandomFlags::empty()).map_err(|e| {
         StoreError::System {
@@ -191,14 +232,18 @@ fn build_options(archive: &Archive, options: IngestOptions) -> Result<BuildOptio
             cause: e.into(),
         }
     })?;
+    Ok(hash_key)
+}
+
+fn build_options(archive: &Archive, options: IngestOptions) -> Result<BuildOptions, StoreError> {
     Ok(BuildOptions {
         ignore_zeros: options.ignore_zeros,
         archive_bytes: Some(archive.metadata().len()),
-        ..BuildOptions::new(hash_key)
+        ..BuildOptions::new(new_hash_key()?)
     })
 }
 
-fn make_directory(place: &Path) -> Result<(), StoreError> {
+pub(super) fn make_directory(place: &Path) -> Result<(), StoreError> {
     let Some(directory) = place.parent().filter(|p| !p.as_os_str().is_empty()) else {
         return Ok(());
     };
@@ -248,9 +293,9 @@ impl Parts {
 }
 
 /// Gives the builder its sections, one after the other.
-struct Sink<'a> {
-    writer: &'a SidecarWriter,
-    sections: &'a mut Vec<SectionWriter>,
+pub(super) struct Sink<'a> {
+    pub(super) writer: &'a SidecarWriter,
+    pub(super) sections: &'a mut Vec<SectionWriter>,
 }
 
 impl SectionSink for Sink<'_> {
@@ -268,7 +313,7 @@ impl SectionSink for Sink<'_> {
 
 /// Gives the builder its scratch tables: maps of unnamed files beside the
 /// index, so that the kernel can write them out when memory is short.
-struct Spills<'a>(&'a SidecarWriter);
+pub(super) struct Spills<'a>(pub(super) &'a SidecarWriter);
 
 impl ArenaProvider for Spills<'_> {
     fn arena(&mut self, _what: &'static str) -> io::Result<Box<dyn Arena>> {

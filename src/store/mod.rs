@@ -4,10 +4,13 @@
 //! Guarantees: an index is used only for the archive that it was made of; one
 //! that is stale, damaged or foreign is made again, and the caller is told
 //! why. An archive that changes while it is indexed is an error, never an
-//! index.
+//! index. An image that was changed afterwards ([`derived`]) has an index of its
+//! own, for which the same holds.
 
 mod archive;
+pub mod derived;
 mod digest;
+pub mod home;
 mod image;
 mod ingest;
 mod place;

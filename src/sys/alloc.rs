@@ -38,3 +38,17 @@ pub fn tune() {
         tracing::debug!(%cause, "cannot disable transparent huge pages");
     }
 }
+
+/// Gives back to the system what was freed: for a process that will have nothing to
+/// do for a while.
+#[cfg_attr(
+    all(target_os = "linux", target_env = "gnu"),
+    expect(unsafe_code, reason = "malloc_trim(3) has no safe wrapper")
+)]
+pub fn trim() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it takes an integer; glibc serializes it with malloc.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

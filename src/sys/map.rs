@@ -67,12 +67,6 @@ impl Map {
             opened,
         })
     }
-
-    /// Lets go of the pages that are resident; they are read again when needed.
-    pub fn trim(&self) -> io::Result<()> {
-        // SAFETY: the map is shared and read-only, so that no byte is lost.
-        unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) }
-    }
 }
 
 impl Region for Map {
@@ -89,6 +83,12 @@ impl Region for Map {
         // cached, not resident.
         let len = range.end.saturating_sub(range.start);
         let _hint = self.map.advise_range(Advice::WillNeed, range.start, len);
+    }
+
+    /// Lets go of the pages that are resident; they are read again when needed.
+    fn trim(&self) {
+        // SAFETY: the map is shared and read-only, so that no byte is lost.
+        let _hint = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
     fn an_untouched_file_reads_as_it_is() {
         let (_file, map) = mapped(b"an index");
         assert_eq!(map.bytes(), b"an index");
-        map.trim().unwrap();
+        map.trim();
         assert_eq!(map.bytes(), b"an index");
         assert!(map.intact());
     }

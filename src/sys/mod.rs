@@ -5,22 +5,28 @@
 //! wrong thread, a mount that is not ours) is turned into values.
 
 pub mod alloc;
+pub mod cgroup;
+pub mod confine;
 pub mod contain;
 pub mod daemon;
 mod fault;
 pub mod file;
 mod fusermount;
 pub mod ioctl;
+pub mod lease;
 pub mod map;
 pub mod mount;
 mod mount_error;
 pub mod mountinfo;
 pub mod namespace;
 pub mod nonblock;
+pub mod packets;
 pub mod pass;
 pub mod probe;
 pub mod process;
+pub mod replace;
 pub mod sched;
 pub mod signal;
+pub mod spawn;
 pub mod spill;
 pub mod tree;

@@ -7,7 +7,7 @@
 
 use std::ffi::{CString, OsString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -209,6 +209,16 @@ fn helper_options(request: &MountRequest) -> OsString {
 }
 
 impl Mount {
+    /// The mount at `target`, if one of ours is there, whoever made it. Dropping it
+    /// unmounts it, too.
+    pub fn found(target: &Path) -> io::Result<Option<Mount>> {
+        Ok(Identity::of(target)?.map(|identity| Mount {
+            target: target.to_owned(),
+            device: identity.device,
+            identity,
+        }))
+    }
+
     /// Where it is mounted.
     pub fn target(&self) -> &Path {
         &self.target
@@ -297,10 +307,30 @@ fn unmount_at(target: &Path, lazy: bool) -> Result<(), MountError> {
 /// Ends a connection whose daemon does not answer: everything that waits for
 /// it gets an error. Root, or whoever mounted it.
 pub fn abort_connection(device: Device) -> io::Result<()> {
-    std::fs::write(
-        format!("/sys/fs/fuse/connections/{}/abort", device.minor),
-        "1",
-    )
+    let file = format!("{}/abort", device.minor);
+    // Where nobody has mounted the filesystem of connections, root does, for itself.
+    if let Ok(connections) = tree::filesystem("fusectl", &[], false) {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let abort = rustix::fs::openat(&connections, &file, flags, Mode::empty())?;
+        rustix::io::write(&abort, b"1")?;
+        return Ok(());
+    }
+    std::fs::write(Path::new("/sys/fs/fuse/connections").join(file), "1")
+}
+
+/// The same by the descriptor of a connection, also if it is mounted nowhere that can
+/// be seen from here.
+pub fn abort(connection: BorrowedFd<'_>) -> io::Result<()> {
+    // `fdinfo` has had the number of the connection since Linux 6.6.
+    let number = connection.as_raw_fd();
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
+    let mut lines = info.lines();
+    let minor = lines.find_map(|line| line.strip_prefix("fuse_connection:"));
+    let minor = minor.and_then(|minor| minor.trim().parse().ok());
+    let minor = minor.ok_or_else(|| {
+        io::Error::other("this kernel does not say which connection it is: unmount it instead")
+    })?;
+    abort_connection(Device { major: 0, minor })
 }
 
 #[cfg(test)]

@@ -304,6 +304,49 @@ pub fn attach(tree: BorrowedFd<'_>, at: BorrowedFd<'_>) -> Result<(), TreeError>
     move_mount(tree, "", at, "", flags).map_err(failed("attach a mount"))
 }
 
+/// `MOVE_MOUNT_BENEATH` (Linux 6.5).
+const BENEATH: MoveMountFlags = MoveMountFlags::from_bits_retain(0x200);
+
+/// Attaches a tree in place of the mount that is open as `at`, its root: there is no
+/// moment without either, where the kernel can do that.
+pub fn replace(tree: BorrowedFd<'_>, at: BorrowedFd<'_>) -> Result<(), TreeError> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    let doing = "mount in place of another";
+    let detach = || {
+        detach_open(at).map_err(|cause| TreeError {
+            doing,
+            cause,
+            said: String::new(),
+        })
+    };
+    match move_mount(tree, "", at, "", flags | BENEATH) {
+        Ok(()) => detach(),
+        Err(Errno::INVAL) => {
+            // What is below is seen for a moment.
+            let below = std::fs::read_link(path_of(&at)).map_err(|cause| TreeError {
+                doing,
+                cause,
+                said: String::new(),
+            })?;
+            detach()?;
+            move_mount(
+                tree,
+                "",
+                CWD,
+                &below,
+                MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+            )
+            .map_err(failed(doing))
+        }
+        Err(cause) => Err(failed(doing)(cause)),
+    }
+}
+
+/// Detaches the mount whose root is open; who uses it may finish.
+pub fn detach_open(root: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(unmount(path_of(&root), UnmountFlags::DETACH)?)
+}
+
 /// One tree of `base` and others, each at a place that is open within `base`.
 pub fn assemble(base: OwnedFd, others: &[(OwnedFd, OwnedFd)]) -> Result<OwnedFd, TreeError> {
     for (number, (tree, at)) in others.iter().enumerate() {

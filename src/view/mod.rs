@@ -30,4 +30,4 @@ pub use dir::Dir;
 pub use error::ViewError;
 pub use plan::{Crowded, PLACES_MAX, Place, Plan};
 pub use state::{Record, State, Turn};
-pub use views::{Image, Listed, NewView};
+pub use views::{Detached, Image, Listed, NewView};

@@ -6,11 +6,15 @@
 //! `containers/UID/` (`version`, `view`, and what `layers` keeps); `views/KEY`, KEY a
 //! digest of the directory, a record each (JSON).
 //!
-//! Guarantees: only its owner can look into it; while a [`State`] is open, no
-//! other process has it open. A record is there before its view is, so that none
-//! is ever forgotten; whether its view still is there is asked from the kernel.
+//! Guarantees: only its owner can look into it. A record is there before its view
+//! is, so that none is ever forgotten; whether its view still is there is asked
+//! from the kernel.
+//!
+//! Locks, to be taken in this order: an image's ([`Turn`]), while it is indexed and
+//! mounted; a container's (`Home`), while a view of it is made; the records'
+//! (`Records`), for a moment: no image is asked for anything meanwhile.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -38,11 +42,25 @@ const MOUNTS: &str = "mounts";
 const CONTAINERS: &str = "containers";
 const VIEW: &str = "view";
 
-/// A directory for state, to be worked in by this process alone.
+/// A directory for state.
 #[derive(Debug)]
 pub struct State {
     path: PathBuf,
+    dir: Dir,
+}
+
+/// The directory of a container's layers above an image, where nobody else works.
+#[derive(Debug)]
+pub(super) struct Home {
     pub(super) dir: Dir,
+    _lock: File,
+}
+
+/// The records of views, which nobody else reads or writes.
+#[derive(Debug)]
+pub(super) struct Records<'a> {
+    state: &'a State,
+    views: Dir,
     _lock: File,
 }
 
@@ -93,33 +111,56 @@ impl Turn {
 }
 
 impl State {
-    /// Opens the state at `path`, making it if need be; waits for others to be done
-    /// with it.
+    /// Opens the state at `path`, making it if need be.
     pub fn open(path: &Path) -> Result<State, ViewError> {
         let (path, dir) = directory(path)?;
-        let lock = lock(&dir).map_err(failed(&path, "take the lock"))?;
-        Ok(State {
-            path,
-            dir,
-            _lock: lock,
+        // It tells that the directory is one for state.
+        dir.lock_file(LOCK).map_err(failed(&path, "make a file"))?;
+        Ok(State { path, dir })
+    }
+
+    /// Waits for the turn to index and mount an archive for views.
+    pub fn turn(&self, archive: &Path) -> Result<Turn, ViewError> {
+        let lock = |dir: &Dir| lock(dir, FlockOperation::LockExclusive);
+        self.turn_by(archive, lock)
+            .map_err(self.failed("take the lock of an image"))
+    }
+
+    /// The same, or nothing if another process has it.
+    pub(super) fn try_turn(&self, archive: &Path) -> Result<Option<Turn>, ViewError> {
+        let lock = |dir: &Dir| lock(dir, FlockOperation::NonBlockingLockExclusive);
+        match self.turn_by(archive, lock) {
+            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            turn => turn
+                .map(Some)
+                .map_err(self.failed("take the lock of an image")),
+        }
+    }
+
+    fn turn_by(
+        &self,
+        archive: &Path,
+        lock: impl FnOnce(&Dir) -> io::Result<File>,
+    ) -> io::Result<Turn> {
+        let image = self.image(archive)?;
+        Ok(Turn {
+            path: self.path.join(IMAGES).join(key_of(archive)),
+            _lock: lock(&image)?,
+            image,
         })
     }
 
-    /// Waits for the turn to index and mount an archive for views, without the state
-    /// being open: that takes its time, and others are to go on.
-    pub fn turn(path: &Path, archive: &Path) -> Result<Turn, ViewError> {
-        let (path, dir) = directory(path)?;
-        let key = key_of(archive);
-        let taken = || {
-            let image = dir.make(IMAGES)?.make(&key)?;
-            lock(&image).map(|lock| (image, lock))
+    /// Waits until nobody else reads or writes records.
+    pub(super) fn lock_records(&self) -> Result<Records<'_>, ViewError> {
+        let locked = || {
+            let lock = lock(&self.dir, FlockOperation::LockExclusive)?;
+            Ok(Records {
+                state: self,
+                views: self.dir.make(VIEWS)?,
+                _lock: lock,
+            })
         };
-        let (image, lock) = taken().map_err(failed(&path, "take the lock of an image"))?;
-        Ok(Turn {
-            path: path.join(IMAGES).join(key),
-            image,
-            _lock: lock,
-        })
+        locked().map_err(self.failed("take the lock"))
     }
 
     pub(super) fn failed(&self, doing: &'static str) -> impl Fn(io::Error) -> ViewError {
@@ -134,45 +175,64 @@ impl State {
         Ok(at)
     }
 
-    /// Where a container's layers above an image are.
-    pub(super) fn home(&self, image: &Path, container: u32) -> Result<Dir, ViewError> {
-        let containers = self.image(image).and_then(|at| at.make(CONTAINERS));
-        let home = containers.and_then(|at| at.make(&container.to_string()));
-        home.map_err(self.failed("make the directory of a container"))
+    /// Where a container's layers above an image are. Waits until nobody else works
+    /// there.
+    pub(super) fn home(&self, image: &Path, name: &str) -> Result<Home, ViewError> {
+        let made = || loop {
+            let dir = self.image(image)?.make(CONTAINERS)?.make(name)?;
+            let lock = match lock(&dir, FlockOperation::LockExclusive) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                lock => lock?,
+            };
+            // Whoever had it may have removed it all.
+            if rustix::fs::fstat(&lock)?.st_nlink > 0 {
+                return Ok(Home { dir, _lock: lock });
+            }
+        };
+        made().map_err(self.failed("make the directory of a container"))
+    }
+
+    /// The highest number of those homes that are called `prefix` and a number.
+    pub(super) fn last_home(&self, image: &Path, prefix: &str) -> Result<u32, ViewError> {
+        let names = || self.image(image)?.make(CONTAINERS)?.names();
+        let names = names().map_err(self.failed("list the directories of containers"))?;
+        let number = |name: &CString| name.to_str().ok()?.strip_prefix(prefix)?.parse().ok();
+        Ok(names.iter().filter_map(number).max().unwrap_or(0))
     }
 
     /// The last view of a container. Its layers are in use until found not to be, as
     /// processes may outlast a view that was detached.
-    pub(super) fn last_view(&self, home: &Dir) -> Result<Option<LastView>, ViewError> {
-        let read = home.read(VIEW, RECORD_BYTES_MAX);
+    pub(super) fn last_view(&self, home: &Home) -> Result<Option<LastView>, ViewError> {
+        let read = home.dir.read(VIEW, RECORD_BYTES_MAX);
         let bytes = read.map_err(self.failed("read which view a container has"))?;
         Ok(bytes.map(|bytes| understood(&bytes).unwrap_or_default()))
     }
 
     /// Notes that view.
-    pub(super) fn note_view(&self, home: &Dir, view: &LastView) -> Result<(), ViewError> {
-        let write = || home.write(VIEW, &serde_json::to_vec(view)?);
+    pub(super) fn note_view(&self, home: &Home, view: &LastView) -> Result<(), ViewError> {
+        let write = || home.dir.write(VIEW, &serde_json::to_vec(view)?);
         write().map_err(self.failed("note which view a container has"))
     }
 
-    /// Removes them.
-    pub(super) fn remove_home(&self, image: &Path, container: u32) -> Result<(), ViewError> {
+    /// Removes the layers of a container whose directory the caller has.
+    pub(super) fn remove_home(&self, image: &Path, name: &str) -> Result<(), ViewError> {
         let containers = self.image(image).and_then(|at| at.make(CONTAINERS));
         containers
-            .and_then(|at| at.remove(&container.to_string()))
+            .and_then(|at| at.remove(name))
             .map_err(self.failed("remove what a container wrote"))
     }
+}
 
+impl Records<'_> {
     /// All records, by where their views are.
-    pub(super) fn records(&self) -> Result<Vec<Record>, ViewError> {
-        let failed = self.failed("read the records of views");
-        let views = self.dir.make(VIEWS).map_err(&failed)?;
+    pub(super) fn all(&self) -> Result<Vec<Record>, ViewError> {
+        let failed = self.state.failed("read the records of views");
         let mut records = Vec::new();
-        for name in views.names().map_err(&failed)? {
+        for name in self.views.names().map_err(&failed)? {
             // Other names are of files that are being written.
             if let Ok(name) = name.to_str()
                 && !name.contains('.')
-                && let Some(record) = read(&views, name).map_err(&failed)?
+                && let Some(record) = read(&self.views, name).map_err(&failed)?
             {
                 records.push(record);
             }
@@ -182,25 +242,21 @@ impl State {
     }
 
     /// The record of the view at `at`.
-    pub(super) fn record(&self, at: &Path) -> Result<Option<Record>, ViewError> {
-        let views = self.dir.make(VIEWS);
-        let record = views.and_then(|views| read(&views, &key_of(at)));
-        record.map_err(self.failed("read the record of a view"))
+    pub(super) fn at(&self, at: &Path) -> Result<Option<Record>, ViewError> {
+        read(&self.views, &key_of(at)).map_err(self.state.failed("read the record of a view"))
     }
 
-    pub(super) fn write_record(&self, record: &Record) -> Result<(), ViewError> {
+    pub(super) fn write(&self, record: &Record) -> Result<(), ViewError> {
         let write = || {
             let bytes = serde_json::to_vec(record)?;
-            let views = self.dir.make(VIEWS)?;
-            views.write(&key_of(Path::new(&record.at)), &bytes)
+            self.views.write(&key_of(Path::new(&record.at)), &bytes)
         };
-        write().map_err(self.failed("write the record of a view"))
+        write().map_err(self.state.failed("write the record of a view"))
     }
 
-    pub(super) fn remove_record(&self, at: &Path) -> Result<(), ViewError> {
-        let views = self.dir.make(VIEWS);
-        let removed = views.and_then(|views| views.remove(&key_of(at)));
-        removed.map_err(self.failed("remove the record of a view"))
+    pub(super) fn remove(&self, at: &Path) -> Result<(), ViewError> {
+        let removed = self.views.remove(&key_of(at));
+        removed.map_err(self.state.failed("remove the record of a view"))
     }
 }
 
@@ -260,10 +316,10 @@ fn directory(path: &Path) -> Result<(PathBuf, Dir), ViewError> {
     Ok((path, dir))
 }
 
-/// Waits for the lock of a directory of ours.
-fn lock(dir: &Dir) -> io::Result<File> {
+/// The lock of a directory of ours.
+fn lock(dir: &Dir, how: FlockOperation) -> io::Result<File> {
     let lock = dir.lock_file(LOCK)?;
-    flock(&lock, FlockOperation::LockExclusive)?;
+    flock(&lock, how)?;
     Ok(lock)
 }
 
@@ -290,25 +346,19 @@ mod tests {
     fn records_stay_until_they_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let state = State::open(&dir.path().join("new/state")).unwrap();
+        let records = state.lock_records().unwrap();
         for at in ["/v/2", "/v/1", "/v/2"] {
-            state.write_record(&record(at)).unwrap();
+            records.write(&record(at)).unwrap();
         }
-        assert_eq!(state.records().unwrap(), [record("/v/1"), record("/v/2")]);
-        assert_eq!(
-            state.record(Path::new("/v/2")).unwrap(),
-            Some(record("/v/2"))
-        );
-        state.remove_record(Path::new("/v/2")).unwrap();
-        state.remove_record(Path::new("/v/2")).unwrap();
+        assert_eq!(records.all().unwrap(), [record("/v/1"), record("/v/2")]);
+        assert_eq!(records.at(Path::new("/v/2")).unwrap(), Some(record("/v/2")));
+        records.remove(Path::new("/v/2")).unwrap();
+        records.remove(Path::new("/v/2")).unwrap();
         // A machine that lost its power may leave that.
-        state.write_record(&record("/v/3")).unwrap();
-        state
-            .dir
-            .sub(b"views")
-            .unwrap()
-            .write(&key_of(Path::new("/v/3")), b"")
-            .unwrap();
-        assert_eq!(state.records().unwrap(), [record("/v/1")]);
+        records.write(&record("/v/3")).unwrap();
+        let key = key_of(Path::new("/v/3"));
+        records.views.write(&key, b"").unwrap();
+        assert_eq!(records.all().unwrap(), [record("/v/1")]);
     }
 
     #[test]
@@ -329,13 +379,29 @@ mod tests {
     }
 
     #[test]
-    fn only_one_has_it_open() {
+    fn each_lock_keeps_others_out_of_its_own_only() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state");
-        let state = State::open(&path).unwrap();
-        let file = File::open(path.join("lock")).unwrap();
-        assert!(flock(&file, FlockOperation::NonBlockingLockExclusive).is_err());
-        drop(state);
-        assert!(flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
+        let state = State::open(&dir.path().join("state")).unwrap();
+        let (a, b) = (Path::new("/a.tgz"), Path::new("/b.tgz"));
+        let turn = state.turn(a).unwrap();
+        assert!(state.try_turn(a).unwrap().is_none());
+        assert!(state.try_turn(b).unwrap().is_some());
+        let home = state.home(a, "30001").unwrap();
+        let _other = state.home(a, "30002").unwrap();
+        let records = state.lock_records().unwrap();
+        assert!(lock(&state.dir, FlockOperation::NonBlockingLockExclusive).is_err());
+        drop(records);
+        assert!(lock(&state.dir, FlockOperation::NonBlockingLockExclusive).is_ok());
+        drop(turn);
+        assert!(state.try_turn(a).unwrap().is_some());
+        // Who waited for one that was removed gets one that is there.
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| state.home(a, "30001").unwrap());
+            state.remove_home(a, "30001").unwrap();
+            drop(home);
+            waiting.join().unwrap().dir.write("file", b"x").unwrap();
+        });
+        let home = state.home(a, "30001").unwrap();
+        assert!(home.dir.read("file", 1).unwrap().is_some());
     }
 }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::compose::{self, Note, Wanted, Writable};
+use super::compose::{self, Composed, Note, Wanted, Writable};
 use super::dir::Dir;
 use super::layers::Layers;
-use super::state::LastView;
-use super::{Plan, Record, State, ViewError};
+use super::state::{Home, LastView, Records};
+use super::{Plan, Record, State, Turn, ViewError};
 use crate::sys::mount::{self, MountError};
 use crate::sys::mountinfo;
 use crate::sys::tree;
@@ -94,6 +94,34 @@ pub struct NewView<'a> {
     pub is_for_views: bool,
 }
 
+/// A view to be attached by somebody else.
+#[derive(Clone, Copy, Debug)]
+pub struct Detached {
+    /// The user of the container.
+    pub container: u32,
+    /// What the container may write.
+    pub writable: Writable,
+    /// Whether its user's lines are added to `/etc/passwd` and others.
+    pub passwd: bool,
+}
+
+/// A view that was composed, and is noted nowhere yet.
+#[derive(Debug)]
+struct Prepared {
+    composed: Composed,
+    notes: Vec<Note>,
+    /// Whether the container had another version of the image before.
+    is_other: bool,
+}
+
+impl Prepared {
+    /// With all that is worth knowing.
+    fn told(mut self) -> Composed {
+        self.composed.notes = self.notes;
+        self.composed
+    }
+}
+
 /// A view, and whether it is there.
 #[derive(Clone, Debug)]
 pub struct Listed {
@@ -111,57 +139,162 @@ impl State {
             cause,
         };
         let at = place_of(new.at)?;
-        let home = self.home(&new.image.archive, new.container)?;
-        self.make_way(new, &home, &at)?;
+        let home = self.home(&new.image.archive, &new.container.to_string())?;
+        self.refuse_second(new, &home, &at)?;
         let place = Dir::open(&at).map_err(at_failed)?;
-        let mut notes = Vec::new();
-        let version = self.version_of(&home)?;
-        let is_other = version.as_deref() != Some(&new.image.plan.version[..]);
-        if version.is_some() && is_other {
-            notes.push(Note::NewVersion);
-        }
-        let composed = compose::compose(&Wanted {
-            image: &new.image.root,
-            plan: &new.image.plan,
-            home: &home,
-            writable: new.writable,
-            passwd: new.passwd.then_some(new.container),
-            is_of_user: false,
-        })?;
-        notes.extend(&composed.notes);
-        self.note_view(
+        self.wait_for_end(&home, new.container)?;
+        let prepared = self.prepare(
             &home,
-            &LastView {
-                at: at.clone().into(),
-                devices: Some(composed.devices.clone()),
+            &Wanted {
+                image: &new.image.root,
+                plan: &new.image.plan,
+                home: &home.dir,
+                writable: new.writable,
+                passwd: new.passwd.then_some(new.container),
+                is_of_user: false,
             },
         )?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let for_views = new.is_for_views.then_some(&new.image.mounted_at);
-        self.write_record(&Record {
+        let record = Record {
             at: at.clone().into(),
             image: new.image.archive.clone().into(),
             container: new.container,
-            writable: composed.writable.name().to_owned(),
-            mount_id: tree::id_of(composed.tree.as_fd()).map_err(at_failed)?,
+            writable: prepared.composed.writable.name().to_owned(),
+            mount_id: tree::id_of(prepared.composed.tree.as_fd()).map_err(at_failed)?,
             image_mount: for_views.map(|path| path.clone().into()),
             made: since.map_or(0, |since| since.as_secs()),
-        })?;
-        if let Err(error) = tree::attach(composed.tree.as_fd(), place.as_fd()) {
-            self.remove_record(&at)?;
+        };
+        let records = self.lock_records()?;
+        // Another container's may have come there meanwhile.
+        let gone = self.gone(&records, new, &home, &at)?;
+        self.note(&home, &at, &prepared)?;
+        records.write(&record)?;
+        if let Err(error) = tree::attach(prepared.composed.tree.as_fd(), place.as_fd()) {
+            records.remove(&at)?;
             return Err(error.into());
         }
-        // Only now: what fails is tried again, and the change is told then.
-        if is_other && let Err(error) = home.write(VERSION, &new.image.plan.version) {
+        for record in gone {
+            let place = Path::new(&record.at);
+            if place != at {
+                records.remove(place)?;
+            }
+            // The new view may be above the very mount that the one before was.
+            if record.image_mount.as_deref() != Some(new.image.mounted_at.as_os_str()) {
+                self.release_of(&records, &record)?;
+            }
+        }
+        self.note_version(&home, new.image, &prepared);
+        Ok(prepared.notes)
+    }
+
+    /// Composes a view for somebody else to attach: a container's own namespace is
+    /// nothing that could be seen from here. It is the only one of that container
+    /// and image, and is remembered until the next one is wanted.
+    pub fn detached(&self, image: &Image, wanted: &Detached) -> Result<Composed, ViewError> {
+        let home = self.home(&image.archive, &wanted.container.to_string())?;
+        self.wait_for_end(&home, wanted.container)?;
+        let prepared = self.prepare(
+            &home,
+            &Wanted {
+                image: &image.root,
+                plan: &image.plan,
+                home: &home.dir,
+                writable: wanted.writable,
+                passwd: wanted.passwd.then_some(wanted.container),
+                is_of_user: false,
+            },
+        )?;
+        self.note(&home, Path::new(""), &prepared)?;
+        self.note_version(&home, image, &prepared);
+        Ok(prepared.told())
+    }
+
+    /// Composes a view that all containers share, and with it what they write. If
+    /// one is still in use, of another version perhaps, what is written to it stays
+    /// with those who use it: two overlays with one upper layer would damage it.
+    pub fn shared(&self, image: &Image, writable: Writable) -> Result<Composed, ViewError> {
+        const SHARED: &str = "shared.";
+        let archive = &image.archive;
+        let mut number = self.last_home(archive, SHARED)?;
+        let mut home = self.home(archive, &format!("{SHARED}{number}"))?;
+        if self.is_in_use(&home)? {
+            number += 1;
+            home = self.home(archive, &format!("{SHARED}{number}"))?;
+        }
+        let prepared = self.prepare(
+            &home,
+            &Wanted {
+                image: &image.root,
+                plan: &image.plan,
+                home: &home.dir,
+                writable,
+                passwd: None,
+                is_of_user: false,
+            },
+        )?;
+        self.note(&home, Path::new(""), &prepared)?;
+        self.note_version(&home, image, &prepared);
+        for before in 0..number {
+            let name = format!("{SHARED}{before}");
+            let home = self.home(archive, &name)?;
+            if !self.is_in_use(&home)? {
+                self.remove_home(archive, &name)?;
+            }
+        }
+        Ok(prepared.told())
+    }
+
+    /// Composes a view above layers that nobody uses.
+    fn prepare(&self, home: &Home, wanted: &Wanted<'_>) -> Result<Prepared, ViewError> {
+        let version = self.version_of(&home.dir)?;
+        let is_other = version.as_deref() != Some(&wanted.plan.version[..]);
+        let composed = compose::compose(wanted)?;
+        let changed = (version.is_some() && is_other).then_some(Note::NewVersion);
+        let notes = changed.into_iter().chain(composed.notes.iter().copied());
+        Ok(Prepared {
+            notes: notes.collect(),
+            composed,
+            is_other,
+        })
+    }
+
+    /// Notes what uses the container's layers from now on.
+    fn note(&self, home: &Home, at: &Path, prepared: &Prepared) -> Result<(), ViewError> {
+        let view = LastView {
+            at: at.into(),
+            devices: Some(prepared.composed.devices.clone()),
+        };
+        self.note_view(home, &view)
+    }
+
+    /// Notes which version a container has, once its view is there: what fails is
+    /// tried again, and the change is told then.
+    fn note_version(&self, home: &Home, image: &Image, prepared: &Prepared) {
+        if prepared.is_other
+            && let Err(error) = home.dir.write(VERSION, &image.plan.version)
+        {
             tracing::warn!(%error, "cannot note which version of the image a container has");
         }
-        Ok(notes)
     }
 
     /// Refuses a view where one is, and one that would write where another does.
-    fn make_way(&self, new: &NewView<'_>, home: &Dir, at: &Path) -> Result<(), ViewError> {
+    fn refuse_second(&self, new: &NewView<'_>, home: &Home, at: &Path) -> Result<(), ViewError> {
+        let records = self.lock_records()?;
+        self.gone(&records, new, home, at).map(drop)
+    }
+
+    /// The same; the records of views that went with their namespace, or with a
+    /// crash.
+    fn gone(
+        &self,
+        records: &Records<'_>,
+        new: &NewView<'_>,
+        home: &Home,
+        at: &Path,
+    ) -> Result<Vec<Record>, ViewError> {
         let mut gone = Vec::new();
-        if let Some(record) = self.record(at)? {
+        if let Some(record) = records.at(at)? {
             if is_attached(&record) {
                 return Err(ViewError::Exists(at.to_owned()));
             }
@@ -173,47 +306,49 @@ impl State {
             return Err(ViewError::Exists(at.to_owned()));
         }
         if let Some(last) = self.last_view(home)? {
-            let record = self.record(Path::new(&last.at))?;
-            let is_same = |record: &Record| is_of(record, &new.image.archive, new.container);
+            let record = records.at(Path::new(&last.at))?;
+            let is_same = |record: &Record| {
+                Path::new(&record.at) != at && is_of(record, &new.image.archive, new.container)
+            };
             if let Some(record) = record.filter(is_same) {
                 refuse_if_there(&record)?;
                 gone.push(record);
             }
-            self.wait_for_end(home, &last, new.container)?;
         }
-        // They went with their namespace, or with a crash.
-        for record in gone {
-            self.remove_record(Path::new(&record.at))?;
-            // The new view may be above the very mount that the one before was.
-            if let Some(mounted) = record.image_mount
-                && Path::new(&mounted) != new.image.mounted_at
-            {
-                self.release(Path::new(&mounted))?;
-            }
-        }
-        Ok(())
+        Ok(gone)
     }
 
     /// Waits until nobody uses the layers of a container any more: two overlays
     /// with one upper layer would damage it.
-    fn wait_for_end(&self, home: &Dir, last: &LastView, container: u32) -> Result<(), ViewError> {
+    fn wait_for_end(&self, home: &Home, container: u32) -> Result<(), ViewError> {
+        let mut looks = 0;
+        while self.is_in_use(home)? {
+            looks += 1;
+            if looks > END_LOOKS {
+                return Err(ViewError::InUse { container });
+            }
+            sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    /// Whether somebody uses layers that are kept there.
+    fn is_in_use(&self, home: &Home) -> Result<bool, ViewError> {
+        let Some(last) = self.last_view(home)? else {
+            return Ok(false);
+        };
         if let Some(devices) = &last.devices
             && !devices.iter().any(|device| tree::may_be_there(*device))
         {
-            return Ok(());
+            return Ok(false);
         }
-        let layers = Layers::all(home).map_err(self.failed("look for writable layers"))?;
+        let layers = Layers::all(&home.dir).map_err(self.failed("look for writable layers"))?;
         for layer in &layers {
-            let mut looks = 0;
-            while tree::is_in_use(layer.upper.as_fd(), layer.work.as_fd())? {
-                looks += 1;
-                if looks > END_LOOKS {
-                    return Err(ViewError::InUse { container });
-                }
-                sleep(LOOK_EVERY);
+            if tree::is_in_use(layer.upper.as_fd(), layer.work.as_fd())? {
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Which version of an image a container had last.
@@ -230,7 +365,8 @@ impl State {
             cause,
         };
         let at = place_of(path)?;
-        let Some(record) = self.record(&at)? else {
+        let records = self.lock_records()?;
+        let Some(record) = records.at(&at)? else {
             return match mountinfo::find(&at).map_err(at_failed)? {
                 Some(_) => Err(ViewError::NotAView(at)),
                 None => Ok(false),
@@ -242,36 +378,31 @@ impl State {
         } else if is_covered(&record).map_err(at_failed)? {
             return Err(ViewError::Covered(at));
         }
-        self.forget(&record)?;
+        self.forget(&records, &record)?;
         Ok(is_there)
     }
 
     /// Removes a record, and its image's mount if nothing needs that any more.
-    fn forget(&self, record: &Record) -> Result<(), ViewError> {
-        self.remove_record(Path::new(&record.at))?;
-        match &record.image_mount {
-            Some(mounted) => self.release(Path::new(mounted)),
+    fn forget(&self, records: &Records<'_>, record: &Record) -> Result<(), ViewError> {
+        records.remove(Path::new(&record.at))?;
+        self.release_of(records, record)
+    }
+
+    /// Unmounts the image of a record that is gone, if it was mounted for views and
+    /// no other one has it. Who is about to have it has its turn.
+    fn release_of(&self, records: &Records<'_>, record: &Record) -> Result<(), ViewError> {
+        let Some(mounted) = &record.image_mount else {
+            return Ok(());
+        };
+        match self.try_turn(Path::new(&record.image))? {
+            Some(turn) => release(records, &turn, Path::new(mounted)),
             None => Ok(()),
         }
     }
 
     /// Unmounts an image that was mounted for views, unless one has it.
-    pub fn release(&self, mounted: &Path) -> Result<(), ViewError> {
-        let has_it = |record: &Record| record.image_mount.as_deref() == Some(mounted.as_os_str());
-        if self.records()?.iter().any(has_it) {
-            return Ok(());
-        }
-        match mount::unmount(mounted, true) {
-            Ok(()) | Err(MountError::NotMounted { .. }) => {}
-            Err(error) => tracing::warn!(%error, "an image that nobody uses stays mounted"),
-        }
-        match fs::remove_dir(mounted) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %mounted.display(), %error, "cannot remove a directory");
-            }
-            _ => {}
-        }
-        Ok(())
+    pub fn release(&self, turn: &Turn, mounted: &Path) -> Result<(), ViewError> {
+        release(&self.lock_records()?, turn, mounted)
     }
 
     /// All views.
@@ -280,23 +411,47 @@ impl State {
             is_attached: is_attached(&record),
             record,
         };
-        Ok(self.records()?.into_iter().map(listed).collect())
+        Ok(self
+            .lock_records()?
+            .all()?
+            .into_iter()
+            .map(listed)
+            .collect())
     }
 
     /// Removes what a container wrote to an image.
     pub fn reset(&self, image: &Path, container: u32) -> Result<(), ViewError> {
-        let mut records = self.records()?;
-        records.retain(|record| is_of(record, image, container));
-        records.iter().try_for_each(refuse_if_there)?;
-        let home = self.home(image, container)?;
-        if let Some(last) = self.last_view(&home)? {
-            self.wait_for_end(&home, &last, container)?;
+        let name = container.to_string();
+        let home = self.home(image, &name)?;
+        let mut all = self.lock_records()?.all()?;
+        all.retain(|record| is_of(record, image, container));
+        all.iter().try_for_each(refuse_if_there)?;
+        self.wait_for_end(&home, container)?;
+        let records = self.lock_records()?;
+        for record in &all {
+            self.forget(&records, record)?;
         }
-        for record in &records {
-            self.forget(record)?;
-        }
-        self.remove_home(image, container)
+        drop(records);
+        self.remove_home(image, &name)
     }
+}
+
+fn release(records: &Records<'_>, _turn: &Turn, mounted: &Path) -> Result<(), ViewError> {
+    let has_it = |record: &Record| record.image_mount.as_deref() == Some(mounted.as_os_str());
+    if records.all()?.iter().any(has_it) {
+        return Ok(());
+    }
+    match mount::unmount(mounted, true) {
+        Ok(()) | Err(MountError::NotMounted { .. }) => {}
+        Err(error) => tracing::warn!(%error, "an image that nobody uses stays mounted"),
+    }
+    match fs::remove_dir(mounted) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %mounted.display(), %error, "cannot remove a directory");
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// The directory that `path` names. If a view is there, its image is not asked for

@@ -212,7 +212,7 @@ impl Drop for Views {
     }
 }
 
-fn mounts_below(path: &Path) -> Vec<PathBuf> {
+pub(crate) fn mounts_below(path: &Path) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
     let targets = mounts.lines().filter_map(|line| line.split(' ').nth(4));
     let unescaped = targets.map(|target| {
@@ -222,7 +222,7 @@ fn mounts_below(path: &Path) -> Vec<PathBuf> {
     unescaped.filter(|at| at.starts_with(path)).collect()
 }
 
-fn unmount_below(path: &Path) {
+pub(crate) fn unmount_below(path: &Path) {
     // Each is gone, or cannot be unmounted, after so many times.
     for _ in 0..1000 {
         let Some(last) = mounts_below(path).pop() else {
@@ -234,7 +234,7 @@ fn unmount_below(path: &Path) {
     }
 }
 
-fn kill_below(path: &Path) {
+pub(crate) fn kill_below(path: &Path) {
     for pid in daemons_below(path) {
         super::attempt(kill_process(pid, Signal::KILL));
     }

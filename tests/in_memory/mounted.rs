@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use distrofs::config::FuseTuning;
 use distrofs::fs::ImageFs;
-use distrofs::fuse::{SessionHandle, serve};
+use distrofs::fuse::{Connection, SessionHandle, serve};
 use distrofs::metrics::{Metrics, Op};
 use distrofs::sys::mount::{Mount, MountOptions, MountRequest, abort_connection, mount};
 
@@ -41,7 +41,14 @@ fn mounted_at(dir: tempfile::TempDir, fs: ImageFs, settings: &[&str]) -> Mounted
     let metrics = fs.metrics();
     let reported = Arc::clone(&metrics);
     let report = Box::new(move |_| Ok(serde_json::to_vec(&reported.snapshot()).unwrap()));
-    let session = serve(fd, fs, &tuning, Arc::clone(&metrics), report).unwrap();
+    let session = serve(
+        Connection::Fresh(fd),
+        fs,
+        &tuning,
+        Arc::clone(&metrics),
+        report,
+    )
+    .unwrap();
     let path = mount.target().to_owned();
     Mounted {
         path,

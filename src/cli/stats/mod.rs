@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use super::report::Report;
 use super::{Failure, args};
+use crate::serving::report::Report;
 use crate::sys::signal::Signals;
 use crate::sys::{ioctl, mountinfo};
 use print::Since;

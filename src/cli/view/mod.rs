@@ -31,8 +31,8 @@ pub(super) fn run(job: &View) -> Result<(), Failure> {
 }
 
 fn up(job: &ViewUp) -> Result<(), Failure> {
-    // Nobody else waits for an image that does not answer, or is not indexed yet.
-    let (state, image, is_for_views) = match Found::new(&job.image)? {
+    let state = State::open(&job.state.state)?;
+    let (image, turn) = match Found::new(&job.image)? {
         Found::Mounted(_) if job.owner.is_some() => {
             return Err(
                 "--owner is for archives: who owns the files of a mounted image was said \
@@ -40,35 +40,27 @@ fn up(job: &ViewUp) -> Result<(), Failure> {
                     .into(),
             );
         }
-        Found::Mounted(path) => {
-            let image = Image::mounted(&path)?;
-            (State::open(&job.state.state)?, image, false)
-        }
+        Found::Mounted(path) => (Image::mounted(&path)?, None),
         Found::Archive(path) => {
-            let turn = State::turn(&job.state.state, &path)?;
+            // Until the view is there, so that nobody unmounts the image meanwhile.
+            let turn = state.turn(&path)?;
             let opened = opening::open(&path, &Indexing::default(), false, &Arc::default())?;
             say_made(&opened.index);
-            loop {
-                let image = mounted(&turn, job, &path)?;
-                let state = State::open(&job.state.state)?;
-                // The last view of it may have gone meanwhile.
-                if mountinfo::is_mount_point(&image.mounted_at)? {
-                    break (state, image, true);
-                }
-            }
+            (mounted(&turn, job, &path)?, Some(turn))
         }
     };
-    let new = NewView {
+    let done = state.up(&NewView {
         image: &image,
         container: job.container,
         at: &job.at,
         writable: job.writable,
         passwd: job.passwd,
-        is_for_views,
-    };
-    let done = state.up(&new);
-    if done.is_err() && is_for_views {
-        state.release(&image.mounted_at)?;
+        is_for_views: turn.is_some(),
+    });
+    if done.is_err()
+        && let Some(turn) = &turn
+    {
+        state.release(turn, &image.mounted_at)?;
     }
     for note in done? {
         eprintln!("distrofs: {note}");

@@ -188,6 +188,20 @@ where
         Ok(number)
     }
 
+    /// Appends records.
+    pub(super) fn extend(&mut self, records: &[T]) -> Result<(), BuildError> {
+        let what = self.area.what;
+        let len = u32::try_from(records.len()).ok();
+        let len = len.and_then(|more| self.len.checked_add(more));
+        let len = len.ok_or_else(|| BuildError::Arena {
+            what,
+            cause: io::ErrorKind::OutOfMemory.into(),
+        })?;
+        self.area.append(&[records.as_bytes()])?;
+        self.len = len;
+        Ok(())
+    }
+
     /// Forgets all records, but keeps the room.
     pub(super) fn clear(&mut self) {
         self.area.clear();

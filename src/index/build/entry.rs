@@ -69,7 +69,32 @@ pub(super) struct Attrs {
     pub(super) mtime: Timestamp,
 }
 
-impl Entry<'_> {
+impl<'a> Entry<'a> {
+    /// The same entry of a stream that starts at `base` of another one.
+    pub(super) fn moved(&self, base: u64) -> Entry<'a> {
+        // The caller knows that both streams together can be addressed.
+        let moved = |start: StreamOffset| StreamOffset(start.0.saturating_add(base));
+        let whole = |whole: Whole| Whole {
+            start: moved(whole.start),
+            ..whole
+        };
+        let kind = match self.kind {
+            EntryKind::Leaf(Leaf::File(content)) => EntryKind::Leaf(Leaf::File(whole(content))),
+            EntryKind::Leaf(Leaf::SparseFile(sparse)) => {
+                EntryKind::Leaf(Leaf::SparseFile(Sparse {
+                    start: moved(sparse.start),
+                    ..sparse
+                }))
+            }
+            EntryKind::HardLink { target, content } => EntryKind::HardLink {
+                target,
+                content: content.map(whole),
+            },
+            other => other,
+        };
+        Entry { kind, ..*self }
+    }
+
     /// The error of an entry that exceeds a limit.
     pub(super) fn limit(&self, limit: &'static str, value: u64, max: impl Into<u64>) -> BuildError {
         BuildError::Limit {

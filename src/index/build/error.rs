@@ -5,6 +5,7 @@
 
 use std::io;
 
+use crate::index::error::IndexError;
 use crate::index::escape::EntryName;
 
 /// Why an archive could not be indexed.
@@ -111,6 +112,22 @@ pub enum BuildError {
         what: &'static str,
         /// Which record.
         number: u64,
+    },
+    /// The index of the image below cannot be read.
+    #[error("cannot read the index of the image: {0}")]
+    Base(#[from] IndexError),
+    /// The parts do not fit together.
+    #[error(
+        "{value} {what} are more than the {max} that an image can have: put them together in \
+         one patch"
+    )]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much.
+        value: u64,
+        /// What is allowed.
+        max: u64,
     },
     /// The finished tables could not be written.
     #[error("cannot write the index: {0}")]

@@ -36,11 +36,15 @@ impl Tree {
         out: &mut dyn SectionSink,
     ) -> Result<Summary, BuildError> {
         self.link_forward(report)?;
+        self.sweep()?;
         let tables = &mut self.tables;
         tables.group()?;
         tables.sort_hashes();
         let mut summary = tables.count()?;
-        summary.root = Some(tables.served_root()?);
+        summary.root = Some(match &self.layers {
+            Some(layers) => layers.root,
+            None => tables.served_root()?,
+        });
         tables.forget_names();
         let meta = self.meta(&summary);
         let tables = &self.tables;

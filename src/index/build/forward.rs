@@ -131,17 +131,23 @@ impl Forward {
 impl Tree {
     /// Makes the links that wait.
     pub(super) fn link_forward(&mut self, report: &mut Report) -> Result<(), BuildError> {
-        let mut forward = self.forward.take();
-        if let Some(forward) = forward.as_mut().filter(|all| all.waiting.len() > 0) {
+        let Some(mut forward) = self.forward.take() else {
+            return Ok(());
+        };
+        if forward.waiting.len() > 0 {
             self.tables.placeholders = forward.waiting.len();
-            self.name_all(forward, report)?;
-            self.find_all(forward, report)?;
+            self.name_all(&mut forward, report)?;
+            self.find_all(&mut forward, report)?;
             for number in 0..forward.waiting.len() {
                 forward.follow(number, &self.tables)?;
             }
-            self.link_all(forward, report)?;
+            self.link_all(&forward, report)?;
             self.tables.placeholders = 0;
+            forward.waiting.clear();
+            forward.texts.clear();
         }
+        // For what another layer brings.
+        self.forward = Some(forward);
         Ok(())
     }
 

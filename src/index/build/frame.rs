@@ -72,6 +72,36 @@ impl Framer {
         Ok(())
     }
 
+    /// Where the next byte is that has to be looked at.
+    pub(super) fn wanted(&self) -> u64 {
+        let passed_over = match self.state {
+            State::Content(missing) => missing.saturating_add(self.padding),
+            State::Padding => self.padding,
+            State::Block(_) | State::Text(_) => 0,
+        };
+        self.offset().saturating_add(passed_over)
+    }
+
+    /// Passes over content up to stream offset `to` without being given it.
+    pub(super) fn jump(&mut self, to: u64) {
+        let mut left = to.min(self.wanted()).saturating_sub(self.offset());
+        self.offset = Some(self.offset().saturating_add(left));
+        if let State::Content(missing) = self.state {
+            let passed = left.min(missing);
+            left -= passed;
+            self.state = match missing - passed {
+                0 => State::Padding,
+                missing => State::Content(missing),
+            };
+        }
+        if let State::Padding = self.state {
+            self.padding = self.padding.saturating_sub(left);
+            if self.padding == 0 {
+                self.state = State::Block(0);
+            }
+        }
+    }
+
     /// Takes bytes until a piece is complete; `None` when `rest` is used up.
     pub(super) fn feed(&mut self, at: u64, rest: &mut &[u8]) -> Option<Piece> {
         let end = at + bytes_u64(rest.len());

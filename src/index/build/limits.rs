@@ -50,6 +50,14 @@ pub struct Limits {
     /// hundreds of times what was paid for them in traffic. gzip reaches 1032;
     /// images reach 2 to 5, and 50 if they are mostly zeros.
     pub ratio_max: u32,
+    /// Layers on top of one image. Stops each version of an image from costing
+    /// hundreds of passes over patches: each may look at every name once.
+    pub layers_max: u32,
+    /// Changes of modes on top of one image. Stops a list that is applied again
+    /// for every version from becoming an archive of its own.
+    pub mode_changes_max: u32,
+    /// Bytes of the paths in all of them together.
+    pub mode_change_bytes_max: u32,
     /// Up to this many bytes of stream the ratio is not looked at: what they
     /// cost is bounded, and a small image may well be all zeros.
     pub ratio_exempt_bytes: u64,
@@ -88,6 +96,9 @@ impl Default for Limits {
             steps_max: 1 << 26,
             expanded_bytes_max: 1 << 40,
             ratio_max: 200,
+            layers_max: 64,
+            mode_changes_max: 10_000,
+            mode_change_bytes_max: 1 << 20,
             ratio_exempt_bytes: 32 << 30,
         }
     }

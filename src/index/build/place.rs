@@ -14,10 +14,13 @@
 //! | all else | replaces | replaces | left out |
 //!
 //! To replace makes a new inode: other names of the old one keep it. Content of
-//! a hard link becomes that of the file that it links to.
+//! a hard link becomes that of the file that it links to. Where layers go on top
+//! of an image (module `derive`), "left out" is "replaces" too, with all that is
+//! in the directory.
 
 use super::BuildOptions;
 use super::arena::{ArenaProvider, bytes_u64};
+use super::derive::Layers;
 use super::entry::{Attrs, Entry, EntryKind, Leaf, Sparse, Whole};
 use super::error::BuildError;
 use super::forward::Forward;
@@ -37,6 +40,8 @@ pub(super) struct Tree {
     /// Hard links to what may still come; taken when finishing.
     pub(super) forward: Option<Forward>,
     pub(super) ignore_zeros: bool,
+    /// Where there was an image before the first entry.
+    pub(super) layers: Option<Layers>,
     steps_left: u64,
     /// The path of the entry that is being placed, without `.` and `//`.
     path: Vec<u8>,
@@ -81,6 +86,7 @@ impl Tree {
             xattrs: XattrStore::new(arenas, &options.limits)?,
             forward: Some(Forward::new(arenas, &options.limits)?),
             ignore_zeros: options.ignore_zeros,
+            layers: None,
             steps_left: options.limits.steps_max,
             path: Vec::new(),
             parent_path: Vec::new(),
@@ -89,13 +95,18 @@ impl Tree {
         })
     }
 
+    /// The directory that paths start in.
+    pub(super) fn top(&self) -> Ino {
+        self.layers.as_ref().map_or(Ino::ROOT, |layers| layers.root)
+    }
+
     /// Places an entry, or leaves it out and says why in `report`.
     pub(super) fn place(
         &mut self,
         entry: &Entry<'_>,
         report: &mut Report,
     ) -> Result<(), BuildError> {
-        if !self.entry_seen {
+        if !self.entry_seen && self.layers.is_none() {
             self.entry_seen = true;
             let root = self.tables.inode_mut(Ino::ROOT)?;
             root.mtime_secs.set(entry.attrs.mtime.secs);
@@ -123,7 +134,7 @@ impl Tree {
         let is_dir = matches!(entry.kind, EntryKind::Directory);
         if path.is_empty() {
             return match is_dir {
-                true => Ok(self.update_dir(entry, Ino::ROOT, report)?),
+                true => Ok(self.update_dir(entry, self.top(), report)?),
                 false => Err(Refusal::Warn(WarningKind::BadName)),
             };
         }
@@ -173,7 +184,10 @@ impl Tree {
                 return Ok(self.update_dir(entry, there, report)?);
             }
             if self.tables.dir(there)?.count.get() > 0 {
-                return Err(Refusal::Warn(WarningKind::DirectoryNotEmpty));
+                if self.layers.is_none() {
+                    return Err(Refusal::Warn(WarningKind::DirectoryNotEmpty));
+                }
+                self.cut_off(there)?;
             }
         }
         if matches!(new, New::Name(ino) if ino == there) {
@@ -182,7 +196,13 @@ impl Tree {
         let ino = self.make(new, entry, parent, report)?;
         if shape != Shape::Other {
             // The path to the last parent may have led through it.
-            self.parent_path.clear();
+            self.forget_parent();
+        }
+        if self.is_lower(dirent) {
+            // Its content is behind all that is in the directory.
+            self.tables.remove_name(dirent)?;
+            self.tables.add_name(entry, parent, name, ino)?;
+            return Ok(());
         }
         Ok(self.tables.point(dirent, ino)?)
     }
@@ -371,7 +391,7 @@ impl Tree {
     /// it is missing.
     fn parent(&mut self, entry: &Entry<'_>, path: &[u8]) -> Result<Ino, Refusal> {
         if path.is_empty() {
-            return Ok(Ino::ROOT);
+            return Ok(self.top());
         }
         if path == self.parent_path {
             return Ok(self.parent);
@@ -382,6 +402,11 @@ impl Tree {
         self.parent_path.extend_from_slice(path);
         self.parent = found;
         Ok(found)
+    }
+
+    /// To be called when a directory may have gone.
+    pub(super) fn forget_parent(&mut self) {
+        self.parent_path.clear();
     }
 
     /// The same, but nothing is made and no parent remembered.
@@ -418,6 +443,24 @@ impl Tree {
         }
     }
 
+    /// The inode at `path` itself, with no link on the way.
+    pub(super) fn walk_plainly(&mut self, path: &[u8]) -> Result<Ino, Stop<BuildError>> {
+        // The lengths of paths and their number are limited.
+        let mut steps = u64::MAX;
+        let mut how = Walk {
+            top: self.top(),
+            links_max: 0,
+            steps_left: &mut steps,
+            follow_last: false,
+        };
+        let tables = &mut self.tables;
+        let mut nodes = Growing {
+            tables,
+            maker: None,
+        };
+        walk(&mut nodes, &mut how, path)
+    }
+
     fn walk(
         &mut self,
         maker: Option<&Entry<'_>>,
@@ -425,7 +468,7 @@ impl Tree {
         follow_last: bool,
     ) -> Result<Ino, Stop<BuildError>> {
         let mut how = Walk {
-            top: Ino::ROOT,
+            top: self.top(),
             links_max: self.tables.limits.links_max,
             steps_left: &mut self.steps_left,
             follow_last,

@@ -48,10 +48,14 @@ pub enum WarningKind {
     MissingEnd,
     /// A long name or extended header with no entry behind it.
     UnusedHeader,
+    /// In a patch: says to remove what is not there.
+    NothingToRemove,
+    /// In a patch: a name of those that say what to remove, but says nothing.
+    BadWhiteout,
 }
 
 impl WarningKind {
-    const ALL: [WarningKind; 19] = [
+    const ALL: [WarningKind; 21] = [
         Self::DotDot,
         Self::BadName,
         Self::ParentNotDirectory,
@@ -71,6 +75,8 @@ impl WarningKind {
         Self::BehindEnd,
         Self::MissingEnd,
         Self::UnusedHeader,
+        Self::NothingToRemove,
+        Self::BadWhiteout,
     ];
 
     /// What happened, as the end of "N entries: ...".
@@ -101,6 +107,8 @@ impl WarningKind {
             }
             Self::MissingEnd => "no end-of-archive marker behind it, perhaps truncated",
             Self::UnusedHeader => "extended header without an entry behind it",
+            Self::NothingToRemove => "whiteout of something that is not there, nothing removed",
+            Self::BadWhiteout => "left out, names with `.wh.` only say what to remove",
         }
     }
 
@@ -149,6 +157,16 @@ impl Report {
             if warning.samples.len() < Self::SAMPLES_MAX {
                 warning.samples.push(EntryName::new(entry));
             }
+        }
+    }
+
+    /// Adds what another report has.
+    pub(super) fn join(&mut self, other: &Report) {
+        for (warning, more) in self.warnings.iter_mut().zip(&other.warnings) {
+            warning.count = warning.count.saturating_add(more.count);
+            let room = Self::SAMPLES_MAX.saturating_sub(warning.samples.len());
+            let samples = more.samples.iter().take(room);
+            warning.samples.extend(samples.cloned());
         }
     }
 

@@ -34,7 +34,7 @@ pub(super) struct GrowingDir {
     pub(super) count: U32,
     /// Levels below the root.
     pub(super) depth: U32,
-    /// When finishing: where its next entry goes.
+    /// When finishing: where its next entry goes. Before: [`super::derive`].
     pub(super) next: U32,
 }
 
@@ -164,7 +164,8 @@ impl Tables {
         let record = self.dirs.get_mut(dir_number)?;
         record.count.set(record.count.get().saturating_add(1));
         if self.by_name.len() == self.by_name.capacity() {
-            self.remake_map()?;
+            let room = self.by_name.capacity().max(1024);
+            self.remake_map(room.saturating_mul(2))?;
         } else {
             let slot = self.slot(dir.record() + 1, hash);
             self.by_name.insert_unique(slot, number, |_| 0);
@@ -172,11 +173,11 @@ impl Tables {
         Ok(number)
     }
 
-    /// Makes the map anew with twice the room. It holds every dirent, so
-    /// nothing of the old one is needed: the two are never in memory together,
-    /// and the dirents are read in order, not in that of their hashes.
-    fn remake_map(&mut self) -> Result<(), BuildError> {
-        let room = self.by_name.capacity().max(1024).saturating_mul(2);
+    /// Makes the map anew with so much room. It holds every dirent that is in a
+    /// directory, so nothing of the old one is needed: the two are never in
+    /// memory together, and the dirents are read in order, not in that of their
+    /// hashes.
+    pub(super) fn remake_map(&mut self, room: usize) -> Result<(), BuildError> {
         self.by_name = HashTable::new();
         let mut map = HashTable::new();
         map.try_reserve(room, |_| 0)
@@ -184,7 +185,8 @@ impl Tables {
                 what: "the map of names",
                 cause: std::io::ErrorKind::OutOfMemory.into(),
             })?;
-        for (number, dirent) in (0..).zip(self.dirents.all()) {
+        let named = (0..).zip(self.dirents.all());
+        for (number, dirent) in named.filter(|(_, dirent)| dirent.dir.get() != 0) {
             let slot = self.slot(dirent.dir.get(), dirent.hash.get());
             map.insert_unique(slot, number, |_| 0);
         }
@@ -211,7 +213,12 @@ impl Tables {
     /// Takes a name away. Its dirent remains, in no directory.
     pub(super) fn remove_name(&mut self, dirent: u32) -> Result<(), BuildError> {
         let record = self.dirents.get_mut(dirent)?;
+        let hash = record.hash.get();
         let dir = std::mem::replace(&mut record.dir, 0.into()).get();
+        let slot = self.slot(dir, hash);
+        if let Ok(found) = self.by_name.find_entry(slot, |number| *number == dirent) {
+            found.remove();
+        }
         let dir = self.known_ino(dir)?;
         let number = self.dir_number(dir)?;
         let count = &mut self.dirs.get_mut(number)?.count;

@@ -31,6 +31,12 @@ impl XattrStore {
         })
     }
 
+    /// Takes over the sets of an index, at the same offsets. Nothing is stored
+    /// yet.
+    pub(super) fn adopt(&mut self, sets: &[u8]) -> Result<(), BuildError> {
+        self.area.append(&[sets]).map(drop)
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         self.area.used()
     }

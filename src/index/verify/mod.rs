@@ -2,7 +2,7 @@
 //!
 //! Guarantees: no recursion; time linear in the size of the tables (times the
 //! logarithm of the number of attribute sets); memory of four bytes for each
-//! inode, two for each directory and four for each attribute set. An index that
+//! inode, one for each directory and four for each attribute set. An index that
 //! passes answers every question without [`IndexError::Corrupt`], and following
 //! its directories ends.
 

@@ -30,7 +30,7 @@ impl Check<'_> {
             if is_root || record.nlink.get() > 0 {
                 self.add_names(dir.ino.get(), 2, number)?;
             }
-            self.entries(dir)?;
+            self.entries(dir, number)?;
             self.hashes(dir)?;
         }
         if usize::try_from(next).ok() != Some(self.tables.dirents().all().len()) {
@@ -39,7 +39,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn entries(&mut self, dir: &DirRecord) -> Result<(), IndexError> {
+    /// Checks the entries of the directory that has the number `own`.
+    fn entries(&mut self, dir: &DirRecord, own: u32) -> Result<(), IndexError> {
         let tables = self.tables;
         let all = tables.dirents().run(dir.first.get(), dir.count.get())?;
         for (number, dirent) in (dir.first.get()..).zip(all) {
@@ -54,7 +55,8 @@ impl Check<'_> {
                 continue;
             }
             let child = tables.dirs().get(record.data.get())?;
-            if child.parent != dir.ino || child.ino.get() != ino || ino == 1 {
+            let is_below = record.data.get() > own.into();
+            if child.parent != dir.ino || child.ino.get() != ino || !is_below {
                 return Err(damaged());
             }
             self.add_names(dir.ino.get(), 1, number)?;
@@ -92,8 +94,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Every named directory is named once, and the root is above it. The walk
-    /// up from each stops at the first directory known to be under the root.
+    /// Every named directory is named once. It is in its parent, which has a
+    /// lower number and, having entries, a name: so the root is above it.
     pub(super) fn reachability(&self) -> Result<(), IndexError> {
         let dirs = self.tables.dirs();
         let mut named = vec![0_u8; dirs.all().len()];
@@ -107,8 +109,6 @@ impl Check<'_> {
                 *count = count.saturating_add(1);
             }
         }
-        let mut rooted = vec![false; dirs.all().len()];
-        rooted[0] = true;
         for (number, dir) in (0_u32..).zip(dirs.all()).skip(1) {
             let damaged = || corrupt("directory", number);
             let live = self.inode(dir.ino.get()).is_some_and(|i| i.nlink.get() > 0);
@@ -116,44 +116,7 @@ impl Check<'_> {
             if named[at] != u8::from(live) {
                 return Err(damaged());
             }
-            if live {
-                self.walk_up(at, &mut rooted)?;
-            }
         }
-        Ok(())
-    }
-
-    fn walk_up(&self, from: usize, rooted: &mut [bool]) -> Result<(), IndexError> {
-        let damaged = || {
-            corrupt(
-                "parents of directory",
-                u64::try_from(from).unwrap_or(u64::MAX),
-            )
-        };
-        let above = |at: usize| {
-            let parent = self.tables.dirs().all()[at].parent.get();
-            let number = self.inode(parent).map(|record| record.data.get());
-            number
-                .and_then(|number| usize::try_from(number).ok())
-                .filter(|number| *number < rooted.len())
-                .ok_or_else(damaged)
-        };
-        let mut at = from;
-        let mut steps = 0;
-        while !rooted[at] {
-            at = above(at)?;
-            steps += 1;
-            if steps > rooted.len() {
-                return Err(damaged());
-            }
-        }
-        let mut path = Vec::with_capacity(steps);
-        at = from;
-        for _ in 0..steps {
-            path.push(at);
-            at = above(at)?;
-        }
-        path.into_iter().for_each(|at| rooted[at] = true);
         Ok(())
     }
 

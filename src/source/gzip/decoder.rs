@@ -52,6 +52,11 @@ impl GzipDecoder {
         self.position
     }
 
+    /// Forgets what was read: the next archive is another one.
+    pub(crate) fn forget(&mut self) {
+        self.input.forget();
+    }
+
     /// Goes to the start of `span`, restoring what comes before its code, to
     /// decode at least up to stream offset `wanted_end`.
     pub(crate) fn restore(

@@ -52,6 +52,11 @@ impl Input {
         }
     }
 
+    /// Forgets what is in the buffer: the archive will be another one.
+    pub(crate) fn forget(&mut self) {
+        (self.start, self.end, self.at) = (0, 0, 0);
+    }
+
     /// Sets the first archive offset that is out of bounds.
     pub(crate) fn set_limit(&mut self, limit: u64) {
         self.limit = limit;

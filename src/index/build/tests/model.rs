@@ -2,12 +2,13 @@
 //! reference-counted nodes, walked by recursion; hard links that wait are tried
 //! again until nothing changes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use proptest::prelude::*;
 
-use crate::index::testing::{Archive, Head, build, tree};
+use crate::index::build::{ModeChange, Problem};
+use crate::index::testing::{Archive, Head, build, derive, tree};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -15,6 +16,9 @@ enum Op {
     File(String, String),
     Symlink(String, String),
     HardLink(String, String),
+    /// Of layers: removes what the path names, or all in the directory.
+    Remove(String),
+    Hide(String),
 }
 
 #[derive(Debug)]
@@ -23,7 +27,7 @@ enum Node {
         mode: u32,
         entries: Vec<(String, Shared)>,
     },
-    File(String),
+    File(String, u32),
     Link(String),
     /// The name of the hard link that waits with this number.
     Waiting(usize),
@@ -34,6 +38,8 @@ type Shared = Rc<RefCell<Node>>;
 struct Model {
     root: Shared,
     waiting: RefCell<Vec<Waiting>>,
+    /// Whether what comes goes on top of an image.
+    layered: Cell<bool>,
 }
 
 /// A hard link whose target was not there.
@@ -147,7 +153,10 @@ impl Model {
 
     fn apply(&self, op: &Op) {
         let (Op::Dir(path, _) | Op::File(path, _) | Op::Symlink(path, _) | Op::HardLink(path, _)) =
-            op;
+            op
+        else {
+            return;
+        };
         let mut names: Vec<_> = path.split('/').collect();
         let name = names.pop().unwrap();
         let stack = self.walk(vec![self.root.clone()], &names, true, true, &mut 0);
@@ -156,7 +165,7 @@ impl Model {
         };
         let node = match op {
             Op::Dir(_, mode) => Some(new_dir(*mode)),
-            Op::File(_, body) => Some(Rc::new(RefCell::new(Node::File(body.clone())))),
+            Op::File(_, body) => Some(Rc::new(RefCell::new(Node::File(body.clone(), 0o644)))),
             Op::Symlink(_, to) => Some(Rc::new(RefCell::new(Node::Link(to.clone())))),
             Op::HardLink(_, target) => match self.target(target) {
                 Some(found) => Some(found).filter(|node| !is_dir(node)),
@@ -172,16 +181,68 @@ impl Model {
                     None
                 }
             },
+            Op::Remove(_) | Op::Hide(_) => None,
         };
         let Some(node) = node else { return };
         let Some(there) = child(&parent, name) else {
             return put(&parent, name, node);
         };
+        if Rc::ptr_eq(&there, &node) {
+            return;
+        }
         match (&mut *there.borrow_mut(), op) {
             (Node::Dir { mode, .. }, Op::Dir(_, new)) => *mode = *new,
-            (Node::Dir { entries, .. }, _) if !entries.is_empty() => {}
+            (Node::Dir { entries, .. }, _) if !entries.is_empty() && !self.layered.get() => {}
             _ => put(&parent, name, node),
         }
+    }
+
+    /// Puts a layer on top: what it removes first.
+    fn layer(&self, ops: &[Op]) {
+        self.layered.set(true);
+        let removed = ops.iter().filter_map(|op| match op {
+            Op::Remove(path) => self.place(path),
+            _ => None,
+        });
+        let hidden = ops.iter().filter_map(|op| {
+            let Op::Hide(path) = op else { return None };
+            let names: Vec<_> = path.split('/').collect();
+            let found = self.walk(vec![self.root.clone()], &names, false, true, &mut 0);
+            found?.pop()
+        });
+        let (removed, hidden): (Vec<_>, Vec<_>) = (removed.collect(), hidden.collect());
+        removed.iter().for_each(|(dir, name)| remove(dir, name));
+        for dir in hidden {
+            if let Node::Dir { entries, .. } = &mut *dir.borrow_mut() {
+                entries.clear();
+            }
+        }
+        ops.iter().for_each(|op| self.apply(op));
+        self.finish();
+    }
+
+    /// Changes a mode; whether that was possible.
+    fn chmod(&self, path: &str, new: u16) -> Option<Problem> {
+        let mut at = self.root.clone();
+        for name in path.split('/') {
+            let problem = match &*at.borrow() {
+                Node::Dir { .. } => None,
+                Node::Link(_) => Some(Problem::BehindLink),
+                _ => Some(Problem::NotDirectory),
+            };
+            if problem.is_some() {
+                return problem;
+            }
+            let Some(next) = child(&at, name) else {
+                return Some(Problem::NotFound);
+            };
+            at = next;
+        }
+        match &mut *at.borrow_mut() {
+            Node::Dir { mode, .. } | Node::File(_, mode) => *mode = new.into(),
+            _ => return Some(Problem::IsLink),
+        }
+        None
     }
 
     /// What the target of a hard link names.
@@ -289,7 +350,7 @@ impl Model {
                     let dirs = entries.iter().filter(|(_, n)| is_dir(n)).count();
                     format!("{path} d{mode:o} n{}", dirs + 2)
                 }
-                Node::File(body) => format!("{path} f644 n{names} {body}"),
+                Node::File(body, mode) => format!("{path} f{mode:o} n{names} {body}"),
                 Node::Link(to) => format!("{path} l777 n{names} {to}"),
                 Node::Waiting(_) => format!("{path} waits"),
             });
@@ -308,9 +369,15 @@ fn names_of(dir: &Shared, wanted: &Shared) -> usize {
     }
 }
 
+fn name() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["a", "b", "c"])
+}
+
+fn path() -> impl Strategy<Value = String> {
+    prop::collection::vec(name(), 1..4).prop_map(|names| names.join("/"))
+}
+
 fn op() -> impl Strategy<Value = Op> {
-    let name = || prop::sample::select(vec!["a", "b", "c"]);
-    let path = move || prop::collection::vec(name(), 1..4).prop_map(|names| names.join("/"));
     let target = (
         prop::sample::select(vec!["", "/", "../", "../../", "./", "b/../"]),
         path(),
@@ -325,28 +392,83 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+fn layer() -> impl Strategy<Value = Vec<Op>> {
+    let op = prop_oneof![
+        8 => op(),
+        3 => path().prop_map(Op::Remove),
+        1 => prop_oneof![path(), Just(String::new())].prop_map(Op::Hide),
+    ];
+    prop::collection::vec(op, 0..20)
+}
+
+/// An archive of what was done.
+fn archive(ops: &[Op]) -> Vec<u8> {
+    let add = |archive: Archive, op: &Op| match op {
+        Op::Dir(path, mode) => archive.head(&Head {
+            mode: *mode,
+            ..Head::new(b'5', path)
+        }),
+        Op::File(path, body) => archive.file(path, body),
+        Op::Symlink(path, to) => archive.symlink(path, to),
+        Op::HardLink(path, to) => archive.hard_link(path, to),
+        Op::Remove(path) => {
+            let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+            archive.file(&format!("{dir}/.wh.{name}"), "")
+        }
+        Op::Hide(path) => archive.file(&format!("{path}/.wh..wh..opq"), ""),
+    };
+    ops.iter().fold(Archive::default(), add).end()
+}
+
+impl Model {
+    fn of(ops: &[Op]) -> Self {
+        let model = Model {
+            root: new_dir(0o755),
+            waiting: RefCell::default(),
+            layered: Cell::new(false),
+        };
+        ops.iter().for_each(|op| model.apply(op));
+        model.finish();
+        model
+    }
+
+    fn all_lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        self.lines(&self.root, "", &mut lines);
+        lines.sort();
+        lines
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
 
     #[test]
     fn the_index_equals_the_model(ops in prop::collection::vec(op(), 0..40)) {
-        let model = Model { root: new_dir(0o755), waiting: RefCell::default() };
-        let mut archive = Archive::default();
-        for op in &ops {
-            model.apply(op);
-            archive = match op {
-                Op::Dir(path, mode) => archive.head(&Head { mode: *mode, ..Head::new(b'5', path) }),
-                Op::File(path, body) => archive.file(path, body),
-                Op::Symlink(path, to) => archive.symlink(path, to),
-                Op::HardLink(path, to) => archive.hard_link(path, to),
-            };
-        }
-        model.finish();
-        let mut wanted = Vec::new();
-        model.lines(&model.root, "", &mut wanted);
-        wanted.sort();
-        let stream = archive.end();
+        let stream = archive(&ops);
         let (index, _) = build(&stream);
-        prop_assert_eq!(tree(&index, &stream), wanted);
+        prop_assert_eq!(tree(&index, &stream), Model::of(&ops).all_lines());
+    }
+
+    #[test]
+    fn an_image_with_patches_equals_the_model(
+        ops in prop::collection::vec(op(), 0..30),
+        layers in prop::collection::vec(layer(), 0..4),
+        changes in prop::collection::vec((path(), 0_u16..0o10000), 0..6),
+    ) {
+        let model = Model::of(&ops);
+        layers.iter().for_each(|layer| model.layer(layer));
+        let problems = changes.iter().filter_map(|(path, mode)| {
+            Some((path.clone().into_bytes(), model.chmod(path, *mode)?))
+        });
+        let problems: Vec<_> = problems.collect();
+        let changes: Vec<_> = changes.iter()
+            .map(|(path, mode)| ModeChange::new(path.as_bytes(), (*mode).into()).unwrap())
+            .collect();
+        let patches: Vec<_> = layers.iter().map(|layer| archive(layer)).collect();
+        let (index, derived, stream) = derive(&archive(&ops), &patches, &changes);
+        prop_assert_eq!(tree(&index, &stream), model.all_lines());
+        let found = derived.unapplied.into_iter().map(|it| (it.path, it.problem));
+        prop_assert_eq!(found.collect::<Vec<_>>(), problems);
     }
 }

@@ -17,7 +17,7 @@ use crate::types::Ino;
 const ENTRIES_MAX: usize = 1000;
 
 /// Opens and closes the root of the mount and one file of the image.
-pub(super) fn settle(mountpoint: &Path, index: &Index, root: Ino) -> std::io::Result<()> {
+pub fn settle(mountpoint: &Path, index: &Index, root: Ino) -> std::io::Result<()> {
     drop(File::open(mountpoint)?);
     if let Some(file) = some_file(index, root) {
         // It may be one that this user must not open; nothing depends on it.

@@ -23,53 +23,67 @@ const PATH_CHARS_MAX: usize = 1000;
 
 /// One report.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Report {
+pub struct Report {
     /// Counters and requests.
     #[serde(flatten)]
-    pub(super) snapshot: Snapshot,
+    pub snapshot: Snapshot,
     /// Memory by kind against the budget.
     #[serde(default)]
-    pub(super) memory: Memory,
+    pub memory: Memory,
     /// What is served.
     #[serde(default)]
-    pub(super) image: Image,
+    pub image: Image,
     /// Since the mount answers.
     #[serde(default)]
-    pub(super) uptime_seconds: f64,
+    pub uptime_seconds: f64,
 }
 
 /// Memory in bytes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Memory {
-    pub(super) budget_bytes: u64,
-    pub(super) blocks: Share,
-    pub(super) decoders: Share,
-    pub(super) buffers: Share,
-    pub(super) resident_bytes: u64,
-    pub(super) resident_file_bytes: u64,
-    pub(super) peak_bytes: u64,
-    pub(super) index_mapped_bytes: u64,
+pub struct Memory {
+    /// What was promised.
+    pub budget_bytes: u64,
+    /// Decoded blocks.
+    pub blocks: Share,
+    /// Decoders and windows.
+    pub decoders: Share,
+    /// Replies and stacks.
+    pub buffers: Share,
+    /// Of the process, in memory now.
+    pub resident_bytes: u64,
+    /// Of that, pages of files, which the kernel can take back.
+    pub resident_file_bytes: u64,
+    /// The most that ever was.
+    pub peak_bytes: u64,
+    /// How long the index is.
+    pub index_mapped_bytes: u64,
 }
 
 /// A kind of memory: what is reserved, and the most that may be, in bytes.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Share {
-    pub(super) used: u64,
-    pub(super) limit: u64,
+pub struct Share {
+    /// Reserved.
+    pub used: u64,
+    /// The most that may be.
+    pub limit: u64,
 }
 
 /// What is served.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Image {
-    pub(super) archive: String,
-    pub(super) archive_bytes: u64,
-    pub(super) entries: u64,
-    pub(super) content_bytes: u64,
+pub struct Image {
+    /// Its path.
+    pub archive: String,
+    /// How long it is.
+    pub archive_bytes: u64,
+    /// What it has.
+    pub entries: u64,
+    /// Of all regular files.
+    pub content_bytes: u64,
 }
 
 /// Makes reports.
 #[derive(Debug)]
-pub(super) struct Reporter {
+pub struct Reporter {
     metrics: Arc<Metrics>,
     budget: MemoryBudget,
     image: Image,
@@ -80,7 +94,7 @@ pub(super) struct Reporter {
 impl Reporter {
     /// For the image of `index`, which is mapped from a file of
     /// `index_mapped_bytes`.
-    pub(super) fn new(
+    pub fn new(
         metrics: Arc<Metrics>,
         budget: MemoryBudget,
         (archive, archive_bytes): (&Path, u64),
@@ -103,7 +117,7 @@ impl Reporter {
     }
 
     /// The report of this moment.
-    pub(super) fn report(&self) -> Report {
+    pub fn report(&self) -> Report {
         let share = |kind| Share {
             used: self.budget.used_bytes(kind),
             limit: self.budget.limit_bytes(kind),

@@ -3,9 +3,16 @@
 //! Guarantees: every value of these types is usable as it is. Units are in the
 //! names; a size is bytes, with `K`, `M` or `G` for powers of 1024.
 
+mod serve;
+
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use serve::ServeConfig;
 
 /// Why a setting was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,14 +36,45 @@ pub enum ConfigError {
         /// What would be right.
         expected: &'static str,
     },
+    /// A file of settings.
+    #[error("{}: {why}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A setting that cannot be.
+    #[error("{setting}: {why}")]
+    Setting {
+        /// Its name.
+        setting: String,
+        /// What is wrong.
+        why: String,
+    },
     /// Not a size.
     #[error("{0:?} is not a size: write bytes, or a number with K, M or G, such as 64M")]
     Size(String),
 }
 
 /// A number of bytes, written as `65536`, `64K`, `64M` or `1G`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ByteSize(pub u64);
+
+impl TryFrom<String> for ByteSize {
+    type Error = ConfigError;
+
+    fn try_from(text: String) -> Result<Self, ConfigError> {
+        text.parse()
+    }
+}
+
+impl From<ByteSize> for String {
+    fn from(size: ByteSize) -> String {
+        size.to_string()
+    }
+}
 
 impl FromStr for ByteSize {
     type Err = ConfigError;

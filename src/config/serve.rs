@@ -1,0 +1,205 @@
+//! The settings of `distrofs serve`, as a file in TOML has them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ByteSize, ConfigError, FuseTuning};
+
+/// What `serve` is to do. Every setting has a default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServeConfig {
+    /// The directory of the homes, each named by the number of its user.
+    pub homes: PathBuf,
+    /// The storage containers. None: each home that has a directory `distros`.
+    pub storage: Vec<u32>,
+    /// Where archives, indexes and what containers write are kept: on the
+    /// filesystem of the homes. None: `.distrofs` in the directory of the homes.
+    pub state: Option<PathBuf>,
+    /// Sockets, and where images are mounted: in memory, gone after a reboot.
+    pub run: PathBuf,
+    /// What a worker stays within, for everything.
+    pub memory: ByteSize,
+    /// The control group of a storage container in each hierarchy, `{uid}` being its
+    /// number: the worker gets one of its own below. None that is not there is made.
+    pub cgroups: Vec<String>,
+    /// The share of the processor against the container's own processes, 1 to 10000
+    /// (`cpu.weight`).
+    pub cpu_weight: u32,
+    /// How many versions of an image are kept.
+    pub versions_kept: u32,
+    /// What containers may write if `attach` does not say: `paths` or `tree`.
+    pub writable: String,
+    /// Settings of sessions, as `key=value`.
+    pub tune: Vec<String>,
+    /// Where `/metrics` and `/healthz` are answered; empty for nowhere.
+    pub listen: String,
+    /// The user that answers there.
+    pub api_user: u32,
+}
+
+impl Default for ServeConfig {
+    fn default() -> Self {
+        Self {
+            homes: "/containers".into(),
+            storage: Vec::new(),
+            state: None,
+            run: "/run/distrofs".into(),
+            memory: ByteSize(48 << 20),
+            cgroups: Vec::new(),
+            cpu_weight: 100,
+            versions_kept: 3,
+            writable: "tree".to_owned(),
+            tune: Vec::new(),
+            listen: "127.0.0.1:8080".to_owned(),
+            api_user: 65_534,
+        }
+    }
+}
+
+/// Below, a decoder for each thread and some blocks do not fit.
+const MEMORY_MIN: ByteSize = ByteSize(16 << 20);
+
+impl ServeConfig {
+    /// Reads the file at `path`.
+    pub fn read(path: &Path) -> Result<ServeConfig, ConfigError> {
+        let file = |why: String| ConfigError::File {
+            path: path.to_owned(),
+            why,
+        };
+        let text = fs::read_to_string(path).map_err(|error| file(error.to_string()))?;
+        toml::from_str(&text).map_err(|error| file(error.to_string().trim_end().to_owned()))
+    }
+
+    /// Changes one setting, given as `key=value`, the value in TOML or a plain text.
+    pub fn set(&mut self, setting: &str) -> Result<(), ConfigError> {
+        let form = || ConfigError::Form(setting.to_owned());
+        let (key, value) = setting.split_once('=').ok_or_else(form)?;
+        let quoted = toml::Value::String(value.to_owned()).to_string();
+        let mut why = None;
+        for value in [value, &quoted] {
+            let mut all = toml::Table::try_from(&*self).map_err(|_| form())?;
+            match format!("v = {value}").parse::<toml::Table>() {
+                Ok(mut parsed) => all.insert(key.to_owned(), parsed.remove("v").ok_or_else(form)?),
+                Err(_) => continue,
+            };
+            match all.try_into() {
+                Ok(changed) => {
+                    *self = changed;
+                    return Ok(());
+                }
+                Err(error) => why = why.or(Some(error.to_string().trim_end().to_owned())),
+            }
+        }
+        Err(ConfigError::Setting {
+            setting: setting.to_owned(),
+            why: why.unwrap_or_default(),
+        })
+    }
+
+    /// Checks what no type checks.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |setting: &str, why: &str| {
+            Err(ConfigError::Setting {
+                setting: setting.to_owned(),
+                why: why.to_owned(),
+            })
+        };
+        for (setting, path) in [("homes", &self.homes), ("run", &self.run)] {
+            if !path.is_absolute() {
+                return wrong(setting, "give an absolute path");
+            }
+        }
+        if self.state.as_ref().is_some_and(|path| !path.is_absolute()) {
+            return wrong("state", "give an absolute path");
+        }
+        if self.memory < MEMORY_MIN {
+            return wrong("memory", "give at least 16M");
+        }
+        if !(1..=10_000).contains(&self.cpu_weight) {
+            return wrong("cpu_weight", "give 1 to 10000");
+        }
+        if self.versions_kept == 0 {
+            return wrong("versions_kept", "give at least 1: the one that is served");
+        }
+        if !["paths", "tree", "none"].contains(&&*self.writable) {
+            return wrong("writable", "give paths, tree or none");
+        }
+        if self.storage.contains(&0) || self.api_user == 0 {
+            return wrong("storage, api_user", "root serves nothing");
+        }
+        let mut tuning = FuseTuning::default();
+        self.tune.iter().try_for_each(|setting| tuning.set(setting))
+    }
+
+    /// Where archives, indexes and what containers write are kept.
+    pub fn state(&self) -> PathBuf {
+        let default = || self.homes.join(".distrofs");
+        self.state.clone().unwrap_or_else(default)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_has_a_default_and_nothing_else_is_known() {
+        assert_eq!(
+            toml::from_str::<ServeConfig>("").unwrap(),
+            ServeConfig::default()
+        );
+        ServeConfig::default().check().unwrap();
+        let config: ServeConfig =
+            toml::from_str("storage = [30000]\nmemory = \"32M\"\ncgroups = [\"/sys/{uid}\"]")
+                .unwrap();
+        assert_eq!((config.storage[0], config.memory.0), (30_000, 32 << 20));
+        let error = toml::from_str::<ServeConfig>("stroage = [1]").unwrap_err();
+        assert!(error.to_string().contains("stroage"), "{error}");
+        let shown = toml::to_string(&ServeConfig::default()).unwrap();
+        assert_eq!(
+            toml::from_str::<ServeConfig>(&shown).unwrap(),
+            ServeConfig::default()
+        );
+    }
+
+    #[test]
+    fn settings_can_be_given_one_by_one() {
+        let mut config = ServeConfig::default();
+        for setting in [
+            "run=/tmp/a b",
+            "storage=[1,2]",
+            "memory=20M",
+            "cpu_weight=7",
+        ] {
+            config.set(setting).unwrap();
+        }
+        assert_eq!(config.run, Path::new("/tmp/a b"));
+        assert_eq!((&config.storage[..], config.cpu_weight), (&[1, 2][..], 7));
+        assert_eq!(config.memory, ByteSize(20 << 20));
+        for wrong in ["run", "no=1", "cpu_weight=x", "memory=lots"] {
+            let error = config.set(wrong).unwrap_err().to_string();
+            assert!(error.contains(wrong), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_are_checked() {
+        for (setting, word) in [
+            ("memory=1M", "16M"),
+            ("run=here", "absolute"),
+            ("cpu_weight=0", "10000"),
+            ("versions_kept=0", "at least 1"),
+            ("writable=all", "tree"),
+            ("tune=[\"spin\"]", "key=value"),
+            ("storage=[0]", "root"),
+        ] {
+            let mut config = ServeConfig::default();
+            config.set(setting).unwrap();
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(word), "{setting}: {error}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! An image between its archive and the kernel: what one process shares among all
+//! images that it serves, and what each has of its own.
+//!
+//! Guarantees: however many images a process serves, their blocks share one cache,
+//! and everything one memory budget.
+
+pub mod report;
+mod settle;
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::budget::MemoryBudget;
+use crate::cache::{BlockCache, CachedReader, ImageId, Prefetcher};
+use crate::config::FuseTuning;
+use crate::fs::{FsError, FsOptions, ImageFs};
+use crate::fuse::{self, Answers, Connection, SessionError, SessionHandle};
+use crate::index::Index;
+use crate::metrics::Metrics;
+use crate::source::{BlockSource, Decoders};
+use crate::sys::alloc;
+use crate::sys::ioctl::Question;
+use crate::types::Ino;
+use crate::view::Plan;
+use report::Reporter;
+pub use settle::settle;
+
+/// Why an image cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServingError {
+    /// There is no memory left for a cache and a decoder.
+    #[error("there is not enough memory to serve images: give more with `memory`")]
+    Memory,
+    /// A thread could not be started.
+    #[error("no thread could be started ({0}): raise the limit on processes")]
+    Thread(io::Error),
+    /// The index is of no use.
+    #[error(transparent)]
+    Fs(#[from] FsError),
+}
+
+/// What all images of a process share.
+#[derive(Debug)]
+pub struct Shared {
+    decoders: Decoders,
+    cache: Arc<BlockCache>,
+    prefetcher: Prefetcher,
+    images: AtomicU32,
+}
+
+impl Shared {
+    /// A cache, and a thread that decodes ahead, for a process that stays within
+    /// `memory_bytes`. Starts threads.
+    pub fn new(memory_bytes: u64, metrics: &Arc<Metrics>) -> Result<Shared, ServingError> {
+        let budget = MemoryBudget::new(memory_bytes);
+        let cache = BlockCache::new(&budget, Arc::clone(metrics)).ok_or(ServingError::Memory)?;
+        Ok(Shared {
+            decoders: Decoders::new(budget).map_err(|_| ServingError::Memory)?,
+            cache: Arc::new(cache),
+            prefetcher: Prefetcher::start().map_err(ServingError::Thread)?,
+            images: AtomicU32::new(0),
+        })
+    }
+
+    /// Keeps nothing for later: nobody has read anything for a while.
+    pub fn trim(&self) {
+        self.cache.clear();
+        self.decoders.trim();
+        self.budget().release_blocks();
+        alloc::trim();
+    }
+
+    /// The memory of this process.
+    pub fn budget(&self) -> &MemoryBudget {
+        self.decoders.budget()
+    }
+
+    /// What sources decode with.
+    pub fn decoders(&self) -> &Decoders {
+        &self.decoders
+    }
+}
+
+/// An image, as far as it is known how to read it.
+#[derive(Clone)]
+pub struct Parts<'a> {
+    /// What is in it.
+    pub index: Index,
+    /// Its bytes.
+    pub source: Arc<dyn BlockSource>,
+    /// A digest of what it is made of.
+    pub version: [u8; 32],
+    /// What it is called in reports.
+    pub name: &'a Path,
+    /// How long its archive is.
+    pub archive_bytes: u64,
+    /// How much of its index is mapped.
+    pub index_bytes: u64,
+}
+
+impl std::fmt::Debug for Parts<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An image that can be served.
+pub struct Prepared {
+    fs: Arc<ImageFs>,
+    answers: Answers,
+    metrics: Arc<Metrics>,
+}
+
+impl Prepared {
+    /// Puts an image's filesystem together.
+    pub fn new(
+        parts: Parts<'_>,
+        options: FsOptions,
+        shared: &Shared,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Prepared, ServingError> {
+        let answers = answers(&parts, options.root, shared, metrics);
+        let reader = CachedReader::new(
+            ImageId(shared.images.fetch_add(1, Ordering::Relaxed)),
+            parts.source,
+            Arc::clone(&shared.cache),
+            Some(shared.prefetcher.handle()),
+            Arc::clone(metrics),
+        );
+        let fs = ImageFs::new(parts.index, reader, options, Arc::clone(metrics))?;
+        Ok(Prepared {
+            fs: Arc::new(fs),
+            answers,
+            metrics: Arc::clone(metrics),
+        })
+    }
+
+    /// Serves it. When this returns, the mount answers.
+    pub fn serve(
+        self,
+        connection: Connection,
+        tuning: &FuseTuning,
+    ) -> Result<SessionHandle, SessionError> {
+        fuse::serve(connection, self.fs, tuning, self.metrics, self.answers)
+    }
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared").finish_non_exhaustive()
+    }
+}
+
+/// What the mount answers when it is asked by ioctl.
+fn answers(parts: &Parts<'_>, root: Ino, shared: &Shared, metrics: &Arc<Metrics>) -> Answers {
+    let reporter = Reporter::new(
+        Arc::clone(metrics),
+        shared.budget().clone(),
+        (parts.name, parts.archive_bytes),
+        &parts.index,
+        parts.index_bytes,
+    );
+    let (index, version) = (parts.index.clone(), parts.version);
+    // An image never changes.
+    let plan = OnceLock::new();
+    Box::new(move |question| match question {
+        Question::Report => Ok(serde_json::to_vec(&reporter.report()).unwrap_or_default()),
+        Question::Plan(from) => {
+            let plan = plan.get_or_init(|| Plan::of(&index, root, version));
+            Ok(plan.as_ref().map_err(Clone::clone)?.answer(from))
+        }
+    })
+}

@@ -1,0 +1,95 @@
+//! Why the supervisor cannot do something.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::sys::mount::MountError;
+use crate::sys::tree::TreeError;
+use crate::view::ViewError;
+use crate::wire::ImagePath;
+
+/// Why the supervisor cannot do something.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// It takes root.
+    #[error("serving homes needs root: run it as root (to mount one archive, `distrofs mount`)")]
+    NotRoot,
+    /// There is one already.
+    #[error("another `distrofs serve` runs with {}: stop it first, or name another run directory", .0.display())]
+    Running(PathBuf),
+    /// A directory of its own.
+    #[error("cannot {doing} {}: {cause}", path.display())]
+    Directory {
+        /// What was tried.
+        doing: &'static str,
+        /// With which.
+        path: PathBuf,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// The state is elsewhere.
+    #[error(
+        "{} is not on the filesystem of {}: archives are moved from there, and belong to the \
+         same quota; name another directory as `state`",
+        state.display(),
+        homes.display()
+    )]
+    Elsewhere {
+        /// Where state would be.
+        state: PathBuf,
+        /// Where homes are.
+        homes: PathBuf,
+    },
+    /// A home that is none.
+    #[error("{}: {why}", path.display())]
+    Home {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A process could not be started, or is not heard.
+    #[error("the worker of home {home}: cannot {doing}: {cause}")]
+    Worker {
+        /// The user of the home.
+        home: u32,
+        /// What was tried.
+        doing: &'static str,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// There is none.
+    #[error("home {home} is not served: `distrofs status` shows those that are")]
+    NoHome {
+        /// The user of the home.
+        home: u32,
+    },
+    /// There is none.
+    #[error("home {home} has no image {path}: `distrofs image list` shows those that it has")]
+    NoImage {
+        /// The user of the home.
+        home: u32,
+        /// What was asked for.
+        path: ImagePath,
+    },
+    /// Somebody asked who must not.
+    #[error("that is for root only, or for whose home it is")]
+    Forbidden,
+    /// Mounting.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// Views.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// Attaching.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// Anything else of the system.
+    #[error("cannot {doing}: {cause}")]
+    System {
+        /// What was tried.
+        doing: &'static str,
+        /// Why not.
+        cause: io::Error,
+    },
+}

@@ -1,0 +1,573 @@
+//! One home: its worker, and what is mounted for it.
+//!
+//! One thread listens to the worker, and starts the next one when it dies. All that
+//! the worker says is taken for what a customer may have made it say: it can mount
+//! what it offers, in its own home, and nothing else.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::SupervisorError;
+use super::mounts::{Held, MountPoints, descriptors};
+use super::orders::Orders;
+use super::places::Places;
+use super::process::Process;
+use crate::sys::packets::Listener;
+use crate::sys::{cgroup, mount};
+use crate::view::{Composed, Detached, Image, State, Writable};
+use crate::wire::report::{HomeStatus, ImageStatus};
+use crate::wire::{Begin, ImagePath, Link, MountNo, News, Order, Version};
+
+/// How long a worker may take between two pieces of an answer, and how many may wait
+/// to be passed on.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+const ANSWER_PIECES_MAX: usize = 256;
+
+/// Where things of one home are.
+#[derive(Debug)]
+pub(super) struct Paths {
+    pub(super) home: PathBuf,
+    pub(super) socket: PathBuf,
+    pub(super) mounts: PathBuf,
+    pub(super) notes: PathBuf,
+}
+
+/// A home that is served.
+#[derive(Debug)]
+pub(super) struct Home {
+    pub(super) uid: u32,
+    begin: Begin,
+    groups: Vec<PathBuf>,
+    home: OwnedFd,
+    store: OwnedFd,
+    paths: Paths,
+    views: State,
+    read_ahead_kib: u32,
+    known: Mutex<Known>,
+    settled: Condvar,
+    stopping: AtomicBool,
+    restarts: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Known {
+    points: MountPoints,
+    places: Places,
+    mounts: BTreeMap<MountNo, Held>,
+    /// The version of each image that new starts get.
+    current: BTreeMap<ImagePath, MountNo>,
+    orders: Option<Orders>,
+    /// The process of the worker.
+    worker: Option<u32>,
+    /// Whether all that was there is served.
+    is_settled: bool,
+    /// Mounts that were made and do not answer yet.
+    expected: Vec<MountNo>,
+    /// Questions that are not answered yet.
+    asked: BTreeMap<u64, SyncSender<String>>,
+    questions: u64,
+}
+
+impl Home {
+    pub(super) fn new(
+        begin: Begin,
+        groups: Vec<PathBuf>,
+        (home, store): (OwnedFd, OwnedFd),
+        paths: Paths,
+        views: State,
+        read_ahead_kib: u32,
+    ) -> Result<Home, SupervisorError> {
+        let points = MountPoints::new(paths.mounts.clone(), paths.home.join("distros"))?;
+        let directory = |cause| SupervisorError::Directory {
+            doing: "use",
+            path: paths.notes.clone(),
+            cause,
+        };
+        let of_home = home.try_clone().map_err(directory)?;
+        let places = Places::new(of_home.into(), paths.notes.clone()).map_err(directory)?;
+        Ok(Home {
+            uid: begin.uid,
+            begin,
+            groups,
+            home,
+            store,
+            paths,
+            views,
+            read_ahead_kib,
+            known: Mutex::new(Known {
+                points,
+                places,
+                mounts: BTreeMap::new(),
+                current: BTreeMap::new(),
+                orders: None,
+                worker: None,
+                is_settled: false,
+                expected: Vec::new(),
+                asked: BTreeMap::new(),
+                questions: 0,
+            }),
+            settled: Condvar::new(),
+            stopping: AtomicBool::new(false),
+            restarts: AtomicU64::new(0),
+        })
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, doing: &'static str) -> impl Fn(std::io::Error) -> SupervisorError {
+        let home = self.uid;
+        move |cause| SupervisorError::Worker { home, doing, cause }
+    }
+
+    /// Serves the home until it is stopped.
+    pub(super) fn run(&self) {
+        let mut process = Process::new();
+        let mut link = self.take_over();
+        while !self.stopping.load(Ordering::Relaxed) {
+            if link.is_none() {
+                match self.start(&mut process) {
+                    Ok(started) => link = Some(started),
+                    Err(error) => tracing::error!(home = self.uid, %error, "no worker"),
+                }
+            }
+            if let Some(link) = link.take() {
+                self.listen(&link, &mut process);
+                link.close();
+            }
+            self.known().lose();
+            if self.stopping.load(Ordering::Relaxed) {
+                break;
+            }
+            process.end();
+            let pause = process.pause();
+            self.restarts.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                home = self.uid,
+                ?pause,
+                "a worker is gone: starting another one"
+            );
+            std::thread::sleep(pause);
+        }
+    }
+
+    /// A worker that serves still, after another supervisor ended.
+    fn take_over(&self) -> Option<Link> {
+        let packets = crate::sys::packets::Packets::connect(&self.paths.socket).ok()?;
+        let link = Link::from(packets);
+        self.known().orders = Some(Orders::new(link.try_clone().ok()?).ok()?);
+        tracing::info!(home = self.uid, "a worker is there already");
+        Some(link)
+    }
+
+    /// A new worker, which goes on with what the one before served.
+    fn start(&self, process: &mut Process) -> Result<Link, SupervisorError> {
+        let doing = self.failed("start it");
+        let (ours, theirs) = Link::pair().map_err(&doing)?;
+        let listener = Listener::bind(&self.paths.socket, 0o600).map_err(&doing)?;
+        process
+            .start(&self.begin, &self.paths.home, &self.groups, theirs.as_fd())
+            .map_err(&doing)?;
+        drop(theirs);
+        let orders = ours.try_clone().and_then(Orders::new).map_err(&doing)?;
+        let fds = [self.home.as_fd(), self.store.as_fd(), listener.as_fd()];
+        let begin = Order::Begin(self.begin.clone());
+        orders.give(begin, &fds).map_err(&doing)?;
+        let mut known = self.known();
+        // Those that never answered have no users, and are offered again.
+        let unanswered: Vec<_> = known.unanswered().collect();
+        for mount in unanswered {
+            known.forget(mount);
+        }
+        for (mount, held) in &known.mounts {
+            let Some(offer) = held.offer else { continue };
+            let order = Order::Adopt {
+                mount: *mount,
+                path: held.path.clone(),
+                version: held.version,
+                offer,
+            };
+            orders.give(order, &descriptors(held)).map_err(&doing)?;
+        }
+        known.orders = Some(orders);
+        Ok(ours)
+    }
+
+    /// Does what the worker's news ask for, until it is gone.
+    fn listen(&self, link: &Link, process: &mut Process) {
+        loop {
+            match link.receive::<News>() {
+                Ok(None) => return,
+                Ok(Some((News::Hello { pid, .. }, _))) => {
+                    if process.is_unknown() {
+                        process.adopt(pid, self.uid);
+                    }
+                    self.known().worker = Some(pid);
+                }
+                Ok(Some((news, fds))) => {
+                    if let Err(error) = self.hear(news, fds) {
+                        tracing::error!(home = self.uid, %error, "an image is not served");
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(home = self.uid, %error, "a worker said something odd");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn hear(&self, news: News, fds: Vec<OwnedFd>) -> Result<(), SupervisorError> {
+        match news {
+            News::Hello { .. } => Ok(()),
+            News::Offer { path, version } => self.mount(&path, version, fds),
+            News::Serving { mount, offer } => self.serving(mount, offer),
+            News::Failed { mount, why } => {
+                let mut known = self.known();
+                if let Some(held) = known.mounts.get(&mount) {
+                    tracing::error!(home = self.uid, path = %held.path, ?why, "not served");
+                }
+                known.forget(mount);
+                self.settled.notify_all();
+                Ok(())
+            }
+            News::Ended { mount } => self.ended(mount),
+            News::Gone { path } => self.gone(&path),
+            News::Holding {
+                mount,
+                path,
+                version,
+                offer,
+            } => {
+                self.known().hold(mount, path, version, offer, fds);
+                Ok(())
+            }
+            News::Settled => {
+                let mut known = self.known();
+                let swept = known
+                    .points
+                    .sweep(|mount| known.mounts.contains_key(&mount));
+                if let Err(error) = swept {
+                    tracing::warn!(home = self.uid, %error, "mounts of before are left");
+                }
+                known.is_settled = true;
+                self.settled.notify_all();
+                Ok(())
+            }
+            News::Answer { id, piece } => {
+                self.known().answered(id, piece);
+                Ok(())
+            }
+            News::Said { path, text } => {
+                tracing::info!(home = self.uid, %path, ?text, "an image");
+                Ok(())
+            }
+        }
+    }
+
+    /// Asks the worker something; each piece of its answer is given to `hear`.
+    pub(super) fn ask(
+        &self,
+        question: String,
+        mut hear: impl FnMut(String) -> std::io::Result<()>,
+    ) -> Result<(), SupervisorError> {
+        let failed = self.failed("ask it");
+        // A worker that says more than is heard loses its answer.
+        let (answer, answered) = sync_channel(ANSWER_PIECES_MAX);
+        let mut known = self.known();
+        known.questions += 1;
+        let id = known.questions;
+        let given = match &known.orders {
+            Some(orders) => orders.give(Order::Ask { id, question }, &[]),
+            None => Err(std::io::Error::other("it is being started: try again")),
+        };
+        given.map_err(&failed)?;
+        known.asked.insert(id, answer);
+        drop(known);
+        loop {
+            match answered.recv_timeout(ANSWER_WITHIN) {
+                Ok(piece) if piece.is_empty() => return Ok(()),
+                Ok(piece) => hear(piece).map_err(&failed)?,
+                Err(_) => {
+                    self.known().asked.remove(&id);
+                    return Err(failed(std::io::Error::other("it does not answer")));
+                }
+            }
+        }
+    }
+
+    /// How it is doing.
+    pub(super) fn status(&self) -> HomeStatus {
+        let known = self.known();
+        let images = known.mounts.iter().map(|(mount, held)| ImageStatus {
+            path: held.path.clone(),
+            version: held.version,
+            is_current: known.current.get(&held.path) == Some(mount),
+            mount: mount.0,
+        });
+        let of_group = |group: &PathBuf| {
+            let all = group.parent().map(cgroup::processes);
+            all.and_then(Result::ok).map_or(0, |all| all.len())
+        };
+        let others = self.groups.iter().map(of_group).max().unwrap_or(0);
+        HomeStatus {
+            home: self.uid,
+            worker: known.worker,
+            restarts: self.restarts.load(Ordering::Relaxed),
+            memory_bytes: self
+                .groups
+                .iter()
+                .find_map(|group| cgroup::memory_bytes(group)),
+            memory_limit_bytes: self.begin.memory_bytes,
+            other_processes: u64::try_from(others).unwrap_or(u64::MAX),
+            images: images.collect(),
+        }
+    }
+
+    /// Breaks the connections of an image: who waits for an answer gets an error.
+    pub(super) fn abort(&self, path: &ImagePath) -> Result<(), SupervisorError> {
+        let known = self.known();
+        let mut mounts = known
+            .mounts
+            .values()
+            .filter(|held| held.path == *path)
+            .peekable();
+        if mounts.peek().is_none() {
+            return Err(SupervisorError::NoImage {
+                home: self.uid,
+                path: path.clone(),
+            });
+        }
+        for held in mounts {
+            mount::abort(held.connection.as_fd()).map_err(|cause| SupervisorError::System {
+                doing: "break a connection",
+                cause,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Mounts what is offered, and has it served.
+    fn mount(
+        &self,
+        path: &ImagePath,
+        version: Version,
+        files: Vec<OwnedFd>,
+    ) -> Result<(), SupervisorError> {
+        let mut known = self.known();
+        if self.stopping.load(Ordering::Relaxed) || known.is_current(path, version) {
+            return Ok(());
+        }
+        let (mount, held) = known.points.mount(path, version, files)?;
+        let order = Order::Serve {
+            mount,
+            path: path.clone(),
+            version,
+        };
+        let given = match &known.orders {
+            Some(orders) => orders.give(order, &[held.connection.as_fd()]),
+            None => Ok(()),
+        };
+        known.mounts.insert(mount, held);
+        known.expected.push(mount);
+        given.map_err(self.failed("tell it"))
+    }
+
+    /// A mount answers: containers get it from now on.
+    fn serving(
+        &self,
+        mount: MountNo,
+        offer: crate::types::KernelOffer,
+    ) -> Result<(), SupervisorError> {
+        let mut known = self.known();
+        let Some(held) = known.mounts.get_mut(&mount) else {
+            return Ok(());
+        };
+        if held.offer.replace(offer).is_some() {
+            // Adopted.
+            return Ok(());
+        }
+        let (path, at) = (held.path.clone(), held.at.clone());
+        if let Some(mounted) = &held.mounted
+            && self.read_ahead_kib > 0
+            && let Err(error) = mounted.set_read_ahead(self.read_ahead_kib)
+        {
+            tracing::info!(%error, "the kernel keeps its own read-ahead");
+        }
+        drop(known);
+        // The image is asked here: nothing is locked meanwhile.
+        let published = Image::mounted(&at)
+            .and_then(|image| self.views.shared(&image, Writable::Tree))
+            .map_err(SupervisorError::from)
+            .and_then(|view| self.known().places.publish(&path, view.tree.as_fd()));
+        let mut known = self.known();
+        if let Some(before) = known.current.insert(path.clone(), mount)
+            && let Some(held) = known.mounts.get_mut(&before)
+        {
+            held.detach();
+        }
+        known.expected.retain(|expected| *expected != mount);
+        self.settled.notify_all();
+        if published.is_ok() {
+            tracing::info!(home = self.uid, %path, "an image is served");
+        }
+        published
+    }
+
+    /// Nobody uses a mount any more; or its connection was broken, and then new starts
+    /// get another one.
+    fn ended(&self, mount: MountNo) -> Result<(), SupervisorError> {
+        let mut known = self.known();
+        let is_current = known.current.values().any(|current| *current == mount);
+        let again = known.mounts.get_mut(&mount).map(|held| {
+            let files = std::mem::take(&mut held.files);
+            (held.path.clone(), held.version, files)
+        });
+        known.forget(mount);
+        drop(known);
+        match again {
+            Some((path, version, files)) if is_current => self.mount(&path, version, files),
+            _ => Ok(()),
+        }
+    }
+
+    fn gone(&self, path: &ImagePath) -> Result<(), SupervisorError> {
+        let mut known = self.known();
+        let retracted = known.places.retract(path);
+        if let Some(mount) = known.current.remove(path)
+            && let Some(held) = known.mounts.get_mut(&mount)
+        {
+            held.detach();
+        }
+        retracted
+    }
+
+    /// Waits until all that was there when this began is served, or cannot be.
+    pub(super) fn wait_until_settled(&self, patience: Duration) -> bool {
+        let known = self.known();
+        let waited = self.settled.wait_timeout_while(known, patience, |known| {
+            !known.is_settled || !known.expected.is_empty()
+        });
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    /// A view of an image, for a container.
+    pub(super) fn view(
+        &self,
+        path: &ImagePath,
+        wanted: &Detached,
+    ) -> Result<Composed, SupervisorError> {
+        let known = self.known();
+        let current = known.current.get(path);
+        let held = current.and_then(|mount| known.mounts.get(mount));
+        let at = held.map(|held| held.at.clone());
+        drop(known);
+        let at = at.ok_or_else(|| SupervisorError::NoImage {
+            home: self.uid,
+            path: path.clone(),
+        })?;
+        Ok(self.views.detached(&Image::mounted(&at)?, wanted)?)
+    }
+
+    /// Takes everything away that new starts would get; who uses something may
+    /// finish, and the worker ends after the last.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let mut known = self.known();
+        for path in known.places.all() {
+            if let Err(error) = known.places.retract(&path) {
+                tracing::error!(home = self.uid, %error, "a view stays");
+            }
+        }
+        known.current.clear();
+        for held in known.mounts.values_mut() {
+            held.detach();
+        }
+        let orders = known.orders.take();
+        drop(known);
+        let Some(orders) = orders else { return };
+        if let Err(error) = orders.give(Order::Drain, &[]) {
+            tracing::warn!(home = self.uid, %error, "a worker was not told to end");
+        }
+        orders.finish();
+    }
+}
+
+impl Known {
+    /// The worker is gone.
+    fn lose(&mut self) {
+        self.orders = None;
+        self.worker = None;
+        self.asked.clear();
+    }
+
+    fn answered(&mut self, id: u64, piece: String) {
+        let is_last = piece.is_empty();
+        let is_lost = match self.asked.get(&id) {
+            Some(asked) => asked.try_send(piece).is_err(),
+            None => false,
+        };
+        if is_last || is_lost {
+            self.asked.remove(&id);
+        }
+    }
+
+    fn is_current(&self, path: &ImagePath, version: Version) -> bool {
+        let is_same = |mount: &MountNo| {
+            self.mounts
+                .get(mount)
+                .is_some_and(|held| held.path == *path && held.version == version)
+        };
+        self.current.get(path).is_some_and(is_same) || self.expected.iter().any(is_same)
+    }
+
+    fn unanswered(&self) -> impl Iterator<Item = MountNo> {
+        let unanswered = |(mount, held): (&MountNo, &Held)| held.offer.is_none().then_some(*mount);
+        self.mounts.iter().filter_map(unanswered)
+    }
+
+    /// Lets a mount go that nobody serves any more.
+    fn forget(&mut self, mount: MountNo) {
+        if let Some(mut held) = self.mounts.remove(&mount) {
+            held.detach();
+        }
+        self.expected.retain(|expected| *expected != mount);
+        self.current.retain(|_, current| *current != mount);
+    }
+
+    /// What a worker served for the supervisor before.
+    fn hold(
+        &mut self,
+        mount: MountNo,
+        path: ImagePath,
+        version: Version,
+        offer: crate::types::KernelOffer,
+        mut fds: Vec<OwnedFd>,
+    ) {
+        if fds.is_empty() || self.mounts.contains_key(&mount) {
+            return;
+        }
+        let files = fds.split_off(1);
+        let Some(connection) = fds.pop() else { return };
+        let mounted = self.points.found(mount);
+        if mounted.is_some() && self.places.is_there(&path) {
+            self.current.insert(path.clone(), mount);
+        }
+        let held = Held {
+            at: self.points.at(mount),
+            path,
+            version,
+            mounted,
+            connection,
+            files,
+            offer: Some(offer),
+        };
+        self.mounts.insert(mount, held);
+    }
+}

@@ -1,0 +1,243 @@
+//! The process that mounts: root, and as little as that can be.
+//!
+//! It holds the connections of all mounts, starts a worker for each home and the
+//! next one when that dies, composes views and hands them out. It opens no archive
+//! and no index, speaks no HTTP and has no database: what it parses is its settings
+//! and the short messages of `wire`.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `home` | one home: its worker, and what is mounted for it |
+//! | `process`, `orders` | the worker's process, and what it is told |
+//! | `mounts` | the mounts of images |
+//! | `places` | the trees at `distros/PATH` |
+//! | `control` | what commands ask |
+
+mod control;
+mod error;
+mod home;
+mod mounts;
+mod notify;
+mod orders;
+mod places;
+mod process;
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+
+pub use error::SupervisorError;
+pub use process::WORKER;
+
+use crate::config::{FuseTuning, ServeConfig};
+use crate::sys::cgroup::{self, Limits};
+use crate::sys::packets::Listener;
+use crate::sys::signal::Signals;
+use crate::view::State;
+use crate::wire::control::CONTROL;
+use crate::wire::{Begin, PROTOCOL};
+use home::{Home, Paths};
+
+/// How long images may take to be served before this is called ready.
+const SETTLE_WITHIN: Duration = Duration::from_secs(600);
+
+/// The control group of a worker, in that of its storage container.
+const GROUP: &str = "distrofs";
+
+/// All homes.
+#[derive(Debug)]
+pub struct Supervisor {
+    config: ServeConfig,
+    homes: Vec<Arc<Home>>,
+    _lock: File,
+}
+
+/// Serves until a signal asks it to end. `ready` is called once all images that were
+/// there are served.
+pub fn run(config: ServeConfig, ready: impl FnOnce()) -> Result<(), SupervisorError> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(SupervisorError::NotRoot);
+    }
+    let system = |doing| move |cause| SupervisorError::System { doing, cause };
+    let mut signals = Signals::block().map_err(system("block signals"))?;
+    let supervisor = Arc::new(Supervisor::new(config)?);
+    let socket = supervisor.config.run.join(CONTROL);
+    // Who asks is looked at for each question.
+    let listener = Listener::bind(&socket, 0o666).map_err(directory("listen at", &socket))?;
+    let thread = |name: String, work: Box<dyn FnOnce() + Send>| {
+        let started = std::thread::Builder::new().name(name).spawn(work);
+        started.map(drop).map_err(system("start a thread"))
+    };
+    for home in &supervisor.homes {
+        let home = Arc::clone(home);
+        thread(format!("home {}", home.uid), Box::new(move || home.run()))?;
+    }
+    let asked = Arc::clone(&supervisor);
+    thread(
+        "control".to_owned(),
+        Box::new(move || control::answer(&asked, &listener)),
+    )?;
+    for home in &supervisor.homes {
+        if !home.wait_until_settled(SETTLE_WITHIN) {
+            tracing::error!(home = home.uid, "not all images are served yet");
+        }
+    }
+    ready();
+    notify::notify("READY=1").map_err(system("tell the service manager"))?;
+    let signal = signals.wait().map_err(system("wait for signals"))?;
+    tracing::info!(signal, "ending");
+    // Whoever waits for this process waits for what it stops, not for this.
+    let _told = notify::notify("STOPPING=1").is_ok();
+    for home in &supervisor.homes {
+        home.stop();
+    }
+    Ok(())
+}
+
+impl Supervisor {
+    fn new(config: ServeConfig) -> Result<Supervisor, SupervisorError> {
+        let run = config.run.clone();
+        make(&run, 0o711)?;
+        let lock = run.join("lock");
+        let lock = File::create(&lock).map_err(directory("make the file", &lock))?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(SupervisorError::Running(run));
+        }
+        let state = config.state();
+        make(&state, 0o700)?;
+        let on = |path: &Path| {
+            let found = fs::metadata(path).map_err(directory("open the directory", path))?;
+            Ok::<_, SupervisorError>(found.dev())
+        };
+        if on(&state)? != on(&config.homes)? {
+            return Err(SupervisorError::Elsewhere {
+                state,
+                homes: config.homes,
+            });
+        }
+        let homes = homes(&config)?;
+        let homes = homes
+            .into_iter()
+            .map(|uid| home(&config, uid).map(Arc::new));
+        Ok(Supervisor {
+            homes: homes.collect::<Result<_, _>>()?,
+            config,
+            _lock: lock,
+        })
+    }
+
+    fn home(&self, uid: u32) -> Result<&Arc<Home>, SupervisorError> {
+        let found = self.homes.iter().find(|home| home.uid == uid);
+        found.ok_or(SupervisorError::NoHome { home: uid })
+    }
+}
+
+/// Those that were named, or all that have a directory `distros`.
+fn homes(config: &ServeConfig) -> Result<Vec<u32>, SupervisorError> {
+    if !config.storage.is_empty() {
+        return Ok(config.storage.clone());
+    }
+    let failed = directory("read the directory", &config.homes);
+    let mut homes = Vec::new();
+    for entry in fs::read_dir(&config.homes).map_err(&failed)? {
+        let entry = entry.map_err(&failed)?;
+        let number = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        let Some(uid @ 1..) = number else { continue };
+        let distros = fs::symlink_metadata(entry.path().join("distros"));
+        if distros.is_ok_and(|distros| distros.is_dir()) {
+            homes.push(uid);
+        }
+    }
+    homes.sort_unstable();
+    Ok(homes)
+}
+
+fn home(config: &ServeConfig, uid: u32) -> Result<Home, SupervisorError> {
+    let path = config.homes.join(uid.to_string());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = |path: &Path| {
+        let opened = rustix::fs::open(path, flags, Mode::empty());
+        opened.map_err(|cause| directory("open the directory", path)(cause.into()))
+    };
+    let opened = open(&path)?;
+    let found = rustix::fs::fstat(&opened).map_err(|e| directory("look at", &path)(e.into()))?;
+    if found.st_uid != uid {
+        return Err(SupervisorError::Home {
+            why: format!("it belongs to user {}, and should to {uid}", found.st_uid),
+            path,
+        });
+    }
+    let state = config.state();
+    let stores = state.join("stores");
+    make(&stores, 0o711)?;
+    let store = stores.join(uid.to_string());
+    make(&store, 0o700)?;
+    std::os::unix::fs::chown(&store, Some(uid), Some(found.st_gid))
+        .map_err(directory("give away", &store))?;
+    for name in ["workers", "mounts"] {
+        make(&config.run.join(name), 0o700)?;
+    }
+    let paths = Paths {
+        socket: config.run.join("workers").join(format!("{uid}.sock")),
+        mounts: config.run.join("mounts").join(uid.to_string()),
+        notes: config.run.join("workers").join(uid.to_string()),
+        home: path,
+    };
+    let begin = Begin {
+        protocol: PROTOCOL,
+        uid,
+        gid: found.st_gid,
+        memory_bytes: config.memory.0,
+        versions_kept: config.versions_kept,
+        tune: config.tune.clone(),
+    };
+    let mut tuning = FuseTuning::default();
+    for setting in &config.tune {
+        tuning
+            .set(setting)
+            .map_err(|error| SupervisorError::System {
+                doing: "use a setting",
+                cause: io::Error::other(error),
+            })?;
+    }
+    let views = State::open(&state.join("views"))?;
+    let opened = (opened, open(&store)?);
+    let groups = groups(config, uid)?;
+    Home::new(begin, groups, opened, paths, views, tuning.read_ahead_kib)
+}
+
+/// The control groups of a home's worker, made if need be.
+fn groups(config: &ServeConfig, uid: u32) -> Result<Vec<PathBuf>, SupervisorError> {
+    let limits = Limits {
+        memory_bytes: config.memory.0,
+        cpu_weight: config.cpu_weight,
+    };
+    let make = |template: &String| {
+        let parent = PathBuf::from(template.replace("{uid}", &uid.to_string()));
+        cgroup::make(&parent, GROUP, limits).map_err(directory("make a group in", &parent))
+    };
+    config.cgroups.iter().map(make).collect()
+}
+
+/// A directory of ours, made if need be.
+fn make(path: &Path, mode: u32) -> Result<(), SupervisorError> {
+    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.map_err(directory("make the directory", path))
+}
+
+fn directory(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> SupervisorError {
+    let path = path.to_owned();
+    move |cause| SupervisorError::Directory {
+        doing,
+        path: path.clone(),
+        cause,
+    }
+}

@@ -1,0 +1,68 @@
+//! What is asked of the supervisor by commands on the same machine: one request a
+//! connection, and its replies until `Done` or `Failed`.
+
+use serde::{Deserialize, Serialize};
+
+use super::ImagePath;
+
+/// The name of the socket in the directory `run`.
+pub const CONTROL: &str = "control.sock";
+
+/// An image of some home.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageOf {
+    /// The user of the storage container.
+    pub home: u32,
+    /// Where in its `distros/`.
+    pub path: ImagePath,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Request {
+    /// A view for a container, to be attached by whoever asks. Root only.
+    Attach {
+        /// The user of the container.
+        container: u32,
+        /// Of which image.
+        image: ImageOf,
+        /// What it may write: `paths`, `tree` or `none`; none is what the settings
+        /// say.
+        writable: Option<String>,
+        /// Whether its user's lines are added to `/etc/passwd` and others.
+        passwd: bool,
+    },
+    /// How everything is doing. Root all, others their home.
+    Status,
+    /// Something about images, which the worker of a home answers. Root, or whose
+    /// home it is.
+    Ask {
+        /// Of which home.
+        home: u32,
+        /// JSON, for the worker.
+        question: String,
+    },
+    /// Breaks the connection of an image that hangs. Root, or whose home it is.
+    Abort {
+        /// Which.
+        image: ImageOf,
+    },
+}
+
+/// What is replied.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Reply {
+    /// A view, with the descriptor of its mounts.
+    View,
+    /// Something worth knowing.
+    Note(String),
+    /// A piece of a text; pieces are to be joined.
+    Text(String),
+    /// That was all.
+    Done,
+    /// It cannot be done, and why.
+    Failed(String),
+}

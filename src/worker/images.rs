@@ -1,0 +1,424 @@
+//! What is offered to the supervisor, and what is served.
+//!
+//! Guarantees: of everything that is served the files and the connection are kept,
+//! so that the next supervisor gets them; each mount is told to be served, failed
+//! or ended, in this order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use super::questions::{Failed, ImageReport, Question, WorkerReport};
+use super::{PATIENCE, WorkerError};
+use crate::config::FuseTuning;
+use crate::fs::{FsOptions, Owner};
+use crate::fuse::{Connection, SessionHandle};
+use crate::metrics::Metrics;
+use crate::serving::report::Reporter;
+use crate::serving::{Parts, Prepared, Shared};
+use crate::store::{Archive, Image, OpenedIndex};
+use crate::types::{Ino, KernelOffer, Region};
+use crate::wire::{Begin, ImagePath, Link, MountNo, News, PROTOCOL, Version, pieces};
+
+/// After so many looks without a request an image's index needs no memory, and after
+/// more of them nothing does.
+const LOOKS_IDLE: u32 = 10;
+const LOOKS_ASLEEP: u32 = 60;
+
+/// The files of an image: its archive, and its index.
+#[derive(Debug)]
+pub(super) struct Files(pub(super) Vec<OwnedFd>);
+
+impl Files {
+    fn borrowed(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(AsFd::as_fd)
+    }
+}
+
+/// An image of a version.
+type Name = (ImagePath, Version);
+
+struct Served {
+    name: Name,
+    offer: KernelOffer,
+    connection: OwnedFd,
+    files: Arc<Files>,
+    begun: Begun,
+    /// Requests at the last look, and looks since there were others.
+    requests: u64,
+    idle: u32,
+}
+
+/// A session, and what it takes memory for.
+struct Begun {
+    session: SessionHandle,
+    regions: Vec<Arc<dyn Region>>,
+    metrics: Arc<Metrics>,
+    reporter: Reporter,
+}
+
+impl Served {
+    /// Looks whether it is used; how many looks it was not.
+    fn look(&mut self) -> u32 {
+        let requests = self.begun.metrics.arrivals();
+        self.idle = match requests == self.requests {
+            true => self.idle.saturating_add(1),
+            false => 0,
+        };
+        self.requests = requests;
+        if self.idle == LOOKS_IDLE {
+            self.begun.regions.iter().for_each(|region| region.trim());
+        }
+        self.idle
+    }
+}
+
+#[derive(Default)]
+struct Table {
+    offered: BTreeMap<Name, Arc<Files>>,
+    served: BTreeMap<MountNo, Served>,
+    /// Whether all that was there when this began is offered.
+    is_settled: bool,
+    link: Option<Link>,
+}
+
+/// All of them.
+pub(super) struct Images {
+    owner: Owner,
+    tuning: FuseTuning,
+    shared: Shared,
+    table: Mutex<Table>,
+    draining: AtomicBool,
+}
+
+impl Images {
+    pub(super) fn new(begin: &Begin) -> Result<Images, WorkerError> {
+        let mut tuning = FuseTuning::default();
+        for setting in &begin.tune {
+            tuning.set(setting)?;
+        }
+        Ok(Images {
+            owner: Owner::Squash {
+                uid: begin.uid,
+                gid: begin.gid,
+            },
+            tuning,
+            shared: Shared::new(begin.memory_bytes, &Arc::default())?,
+            table: Mutex::default(),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Tells a supervisor who this is and what it serves.
+    pub(super) fn connect(&self, link: Option<Link>) {
+        let mut table = self.table.lock();
+        table.link = link;
+        let Table {
+            offered,
+            served,
+            is_settled,
+            link: Some(link),
+        } = &*table
+        else {
+            return;
+        };
+        let told = || {
+            link.set_sending(PATIENCE)?;
+            let hello = News::Hello {
+                protocol: PROTOCOL,
+                pid: std::process::id(),
+            };
+            link.send(&hello, &[])?;
+            for (mount, served) in served {
+                let holding = News::Holding {
+                    mount: *mount,
+                    path: served.name.0.clone(),
+                    version: served.name.1,
+                    offer: served.offer,
+                };
+                let fds = std::iter::once(served.connection.as_fd());
+                let fds: Vec<_> = fds.chain(served.files.borrowed()).collect();
+                link.send(&holding, &fds)?;
+            }
+            for ((path, version), files) in offered {
+                send_offer(link, path, *version, files)?;
+            }
+            match is_settled {
+                true => link.send(&News::Settled, &[]),
+                false => Ok(()),
+            }
+        };
+        if let Err(error) = told() {
+            give_up(link, &error);
+        }
+    }
+
+    /// All that was there when this began is offered.
+    pub(super) fn settle(&self) {
+        let mut table = self.table.lock();
+        table.is_settled = true;
+        tell(&table, &News::Settled, &[]);
+    }
+
+    /// Tells the supervisor, if there is one; the next one is told what matters.
+    pub(super) fn tell(&self, news: &News, fds: &[BorrowedFd<'_>]) {
+        tell(&self.table.lock(), news, fds);
+    }
+
+    /// Offers an image in place of what was offered there before.
+    pub(super) fn offer(&self, path: &ImagePath, version: Version, files: Files) {
+        let mut table = self.table.lock();
+        let files = Arc::new(files);
+        table.offered.retain(|(other, _), _| other != path);
+        table
+            .offered
+            .insert((path.clone(), version), Arc::clone(&files));
+        if let Some(link) = &table.link
+            && let Err(error) = send_offer(link, path, version, &files)
+        {
+            give_up(link, &error);
+        }
+    }
+
+    /// Tells those who use an image what is done with it.
+    pub(super) fn say(&self, path: &ImagePath, text: &str) {
+        let (path, text) = (path.clone(), text.to_owned());
+        self.tell(&News::Said { path, text }, &[]);
+    }
+
+    /// The versions that are served or offered.
+    pub(super) fn versions(&self) -> BTreeSet<Version> {
+        let table = self.table.lock();
+        let offered = table.offered.keys().map(|(_, version)| *version);
+        let served = table.served.values().map(|served| served.name.1);
+        offered.chain(served).collect()
+    }
+
+    /// Offers nothing at `path` any more.
+    pub(super) fn withdraw(&self, path: &ImagePath) {
+        let mut table = self.table.lock();
+        table.offered.retain(|(other, _), _| other != path);
+        tell(&table, &News::Gone { path: path.clone() }, &[]);
+    }
+
+    /// Serves what was offered on a fresh connection.
+    pub(super) fn serve(
+        self: &Arc<Self>,
+        mount: MountNo,
+        path: ImagePath,
+        version: Version,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), WorkerError> {
+        let [connection] = <[OwnedFd; 1]>::try_from(fds).map_err(|_| WorkerError::Order)?;
+        let name = (path, version);
+        let files = self.table.lock().offered.get(&name).cloned();
+        match files {
+            Some(files) => self.start(mount, name, connection, files, None),
+            None => self.failed(mount, "it is not offered any more"),
+        }
+        Ok(())
+    }
+
+    /// Goes on with what another worker served.
+    pub(super) fn adopt(
+        self: &Arc<Self>,
+        mount: MountNo,
+        path: ImagePath,
+        version: Version,
+        offer: KernelOffer,
+        mut fds: Vec<OwnedFd>,
+    ) -> Result<(), WorkerError> {
+        if fds.len() < 2 {
+            return Err(WorkerError::Order);
+        }
+        let files = Arc::new(Files(fds.split_off(1)));
+        if let Some(connection) = fds.pop() {
+            self.start(mount, (path, version), connection, files, Some(offer));
+        }
+        Ok(())
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        mount: MountNo,
+        name: Name,
+        connection: OwnedFd,
+        files: Arc<Files>,
+        offer: Option<KernelOffer>,
+    ) {
+        let kept = connection.try_clone();
+        let begun = kept.map_err(|error| error.to_string()).and_then(|kept| {
+            let begun = self.session(&name, connection, &files, offer)?;
+            Ok((kept, begun))
+        });
+        let (connection, begun) = match begun {
+            Ok(begun) => begun,
+            Err(why) => {
+                self.failed(mount, &why);
+                return;
+            }
+        };
+        let offer = begun.session.offer();
+        let mut table = self.table.lock();
+        tell(&table, &News::Serving { mount, offer }, &[]);
+        let served = Served {
+            name,
+            offer,
+            connection,
+            files,
+            begun,
+            requests: 0,
+            idle: 0,
+        };
+        table.served.insert(mount, served);
+    }
+
+    /// Notices mounts that nobody uses any more, and what needs no memory. To be
+    /// called again and again; whether nothing is served.
+    pub(super) fn look(&self) -> bool {
+        let mut table = self.table.lock();
+        let is_over = |(mount, served): (&MountNo, &Served)| {
+            served.begun.session.is_finished().then_some(*mount)
+        };
+        let over: Vec<_> = table.served.iter().filter_map(is_over).collect();
+        for mount in over {
+            if let Some(served) = table.served.remove(&mount)
+                && let Err(error) = served.begun.session.wait()
+            {
+                tracing::error!(mount = mount.0, %error, "a mount ended");
+            }
+            tell(&table, &News::Ended { mount }, &[]);
+        }
+        let idle = table.served.values_mut().map(Served::look).min();
+        if idle == Some(LOOKS_ASLEEP) {
+            self.shared.trim();
+        }
+        table.served.is_empty()
+    }
+
+    fn session(
+        &self,
+        name: &Name,
+        connection: OwnedFd,
+        files: &Files,
+        offer: Option<KernelOffer>,
+    ) -> Result<Begun, String> {
+        let [archive, index] = &files.0[..] else {
+            return Err("it has not the files that it should have".to_owned());
+        };
+        let metrics = Arc::new(Metrics::default());
+        let prepare = || -> Result<_, Box<dyn std::error::Error>> {
+            let label = Path::new(name.0.as_str());
+            let archive = Archive::from_file(Arc::new(File::from(archive.try_clone()?)), label)?;
+            let index = OpenedIndex::of(File::from(index.try_clone()?), label)?;
+            let image = Image::sharing(&archive, &index, self.shared.decoders(), &metrics)?;
+            let root = image.index.summary().root.unwrap_or(Ino::ROOT);
+            let parts = Parts {
+                index: image.index,
+                source: image.source,
+                version: name.1.0,
+                name: label,
+                archive_bytes: archive.metadata().len(),
+                index_bytes: index.sidecar.len(),
+            };
+            let reporter = Reporter::new(
+                Arc::clone(&metrics),
+                self.shared.budget().clone(),
+                (parts.name, parts.archive_bytes),
+                &parts.index,
+                parts.index_bytes,
+            );
+            let options = FsOptions {
+                root,
+                owner: self.owner,
+                devices: false,
+            };
+            let prepared = Prepared::new(parts, options, &self.shared, &metrics)?;
+            Ok((prepared, vec![index.sidecar.region()], reporter))
+        };
+        let (prepared, regions, reporter) = prepare().map_err(|error| error.to_string())?;
+        let connection = match offer {
+            None => Connection::Fresh(connection),
+            Some(offer) => Connection::Live(connection, offer),
+        };
+        let session = prepared.serve(connection, &self.tuning);
+        Ok(Begun {
+            session: session.map_err(|error| error.to_string())?,
+            regions,
+            metrics,
+            reporter,
+        })
+    }
+
+    fn failed(&self, mount: MountNo, why: &str) {
+        let why = why.to_owned();
+        self.tell(&News::Failed { mount, why }, &[]);
+    }
+
+    /// Answers a question, which is JSON.
+    pub(super) fn answer(&self, id: u64, question: &str) {
+        let answer = match serde_json::from_str(question) {
+            Ok(Question::Report) => serde_json::to_string(&self.report()),
+            Err(error) => serde_json::to_string(&Failed {
+                error: format!("not a question that this version knows: {error}"),
+            }),
+        };
+        let answer = answer.unwrap_or_default();
+        let last = std::iter::once("");
+        for piece in pieces(&answer).chain(last) {
+            let piece = piece.to_owned();
+            self.tell(&News::Answer { id, piece }, &[]);
+        }
+    }
+
+    fn report(&self) -> WorkerReport {
+        let table = self.table.lock();
+        let of_image = |(mount, served): (&MountNo, &Served)| ImageReport {
+            mount: mount.0,
+            path: served.name.0.clone(),
+            report: served.begun.reporter.report(),
+        };
+        WorkerReport {
+            images: table.served.iter().map(of_image).collect(),
+        }
+    }
+
+    /// Takes nothing in any more; whether nothing is served.
+    pub(super) fn drain(&self) -> bool {
+        self.draining.store(true, Ordering::Relaxed);
+        self.table.lock().served.is_empty()
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+fn tell(table: &Table, news: &News, fds: &[BorrowedFd<'_>]) {
+    if let Some(link) = &table.link
+        && let Err(error) = link.send(news, fds)
+    {
+        give_up(link, &error);
+    }
+}
+
+/// It would not know any more what is served. The next one is told everything.
+fn give_up(link: &Link, error: &io::Error) {
+    tracing::warn!(%error, "the supervisor does not listen");
+    link.close();
+}
+
+fn send_offer(link: &Link, path: &ImagePath, version: Version, files: &Files) -> io::Result<()> {
+    let offer = News::Offer {
+        path: path.clone(),
+        version,
+    };
+    let fds: Vec<_> = files.borrowed().collect();
+    link.send(&offer, &fds)
+}

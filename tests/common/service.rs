@@ -1,0 +1,229 @@
+//! A service that cannot outlive its test.
+//!
+//! Guarantees: when [`Service`] is dropped, also by a panic, its processes are gone
+//! and nothing is mounted in its directory; what takes longer than `LIMIT` is
+//! aborted.
+
+use std::fs::{self, File};
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, spawn};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::mount::{END_LIMIT, daemons_below};
+use super::program::{Ran, distrofs, eventually, run, wait};
+use super::view::{dir, kill_below, mounts_below, unmount_below};
+
+/// No test needs its service for so long.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// How long images may take to be served.
+const READY_LIMIT: Duration = Duration::from_secs(120);
+
+/// A mount namespace has copies of all mounts that there are when it is made, also
+/// of those of other tests: one service at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Homes, and what serves their images.
+pub(crate) struct Service {
+    path: PathBuf,
+    settings: Vec<String>,
+    supervisor: Option<Child>,
+    over: Option<Sender<()>>,
+    watchdog: Option<JoinHandle<()>>,
+    _dir: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Service {
+    /// Homes of these users, and no service yet.
+    #[track_caller]
+    pub(crate) fn new(homes: &[u32]) -> Self {
+        super::need_real_mounts();
+        let alone = ONE_AT_A_TIME.lock();
+        let directory = super::temp_dir();
+        let path = directory
+            .path()
+            .canonicalize()
+            .expect("resolve the directory");
+        let (over, wait) = channel();
+        let watched = path.clone();
+        let watchdog = spawn(move || {
+            if wait.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("{}: served for too long, aborted", watched.display());
+                kill_below(&watched);
+                unmount_below(&watched);
+            }
+        });
+        let service = Self {
+            path,
+            settings: Vec::new(),
+            supervisor: None,
+            over: Some(over),
+            watchdog: Some(watchdog),
+            _dir: directory,
+            _alone: alone.unwrap_or_else(PoisonError::into_inner),
+        };
+        for home in homes {
+            dir(&service.distros(*home), 0o755);
+            for path in [service.home(*home), service.distros(*home)] {
+                chown(path, Some(*home), Some(*home)).expect("chown a home");
+            }
+        }
+        service
+    }
+
+    /// Changes a setting, from the next start on.
+    pub(crate) fn set(&mut self, setting: &str) {
+        self.settings.push(setting.to_owned());
+    }
+
+    /// The directory that all is in.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn home(&self, home: u32) -> PathBuf {
+        self.path.join("containers").join(home.to_string())
+    }
+
+    pub(crate) fn distros(&self, home: u32) -> PathBuf {
+        self.home(home).join("distros")
+    }
+
+    pub(crate) fn run_dir(&self) -> PathBuf {
+        self.path.join("run")
+    }
+
+    /// Puts a file into `distros/` as its owner would: whole, by renaming.
+    #[track_caller]
+    pub(crate) fn upload(&self, home: u32, from: &Path, name: &str) {
+        let part = self.distros(home).join(format!("{name}.part"));
+        fs::copy(from, &part).expect("copy an archive");
+        chown(&part, Some(home), Some(home)).expect("chown an archive");
+        fs::rename(&part, self.distros(home).join(name)).expect("put it in its place");
+    }
+
+    /// Starts the service, and waits until all images are served.
+    #[track_caller]
+    pub(crate) fn start(&mut self) {
+        self.start_only();
+        let log = self.path.join("log");
+        let is_ready = || {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            log.contains("all images are served")
+        };
+        let ready = eventually(READY_LIMIT, is_ready);
+        assert!(ready, "not ready: {}", self.log());
+    }
+
+    /// The same without waiting.
+    #[track_caller]
+    pub(crate) fn start_only(&mut self) {
+        let log = File::create(self.path.join("log")).expect("make a log");
+        let mut command = distrofs(["serve", "-v"]);
+        command.args([
+            "--set",
+            &format!("homes={}", self.path.join("containers").display()),
+        ]);
+        command.args(["--set", &format!("run={}", self.run_dir().display())]);
+        for setting in &self.settings {
+            command.args(["--set", setting]);
+        }
+        let child = command.stderr(log).spawn();
+        self.supervisor = Some(child.expect("start the service"));
+    }
+
+    /// What it said since it was started.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.path.join("log")).unwrap_or_default()
+    }
+
+    /// Kills the supervisor.
+    #[track_caller]
+    pub(crate) fn kill(&mut self) {
+        let mut supervisor = self.supervisor.take().expect("it runs");
+        supervisor.kill().expect("kill the supervisor");
+        supervisor.wait().expect("wait for the supervisor");
+    }
+
+    /// Has it end; its status.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) {
+        let mut supervisor = self.supervisor.take().expect("it runs");
+        let pid = Pid::from_child(&supervisor);
+        kill_process(pid, Signal::TERM).expect("ask the supervisor to end");
+        let status = wait(&mut supervisor, END_LIMIT).expect("it ends");
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+
+    /// The worker of a home, if there is one.
+    pub(crate) fn worker(&self, home: u32) -> Option<Pid> {
+        daemons_below(&self.home(home)).first().copied()
+    }
+
+    /// Where something is mounted, in the order of mounting.
+    pub(crate) fn mounts(&self) -> Vec<PathBuf> {
+        mounts_below(&self.path)
+    }
+
+    /// What `distrofs status --json` says of a home.
+    #[track_caller]
+    pub(crate) fn status(&self, home: u32) -> serde_json::Value {
+        let mut command = distrofs(["status", "--json", "--run"]);
+        let homes = run(command.arg(self.run_dir())).ok().json();
+        let homes = homes.as_array().expect("a list").iter();
+        let found = homes.clone().find(|found| found["home"] == home);
+        found
+            .unwrap_or_else(|| panic!("no home {home}: {homes:?}"))
+            .clone()
+    }
+
+    /// `distrofs attach` of the image at `30000/PATH`, in a mount namespace of its
+    /// own, and then a script of the shell there. `$1` is where the view is.
+    #[track_caller]
+    pub(crate) fn attached(&self, container: u32, image: &str, script: &str) -> Ran {
+        run(&mut self.attaching(container, image, script))
+    }
+
+    pub(crate) fn attaching(&self, container: u32, image: &str, script: &str) -> Command {
+        let at = self.path.join("at").join(container.to_string());
+        dir(&at, 0o755);
+        let program = super::program::binary();
+        let text = format!(
+            "mount --make-rprivate /; '{}' attach {container} --image {image} --at \"$1\" --run \
+             '{}'\n{script}",
+            program.display(),
+            self.run_dir().display()
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-euc", &text, "sh"]).arg(at);
+        command
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(mut supervisor) = self.supervisor.take() {
+            super::attempt(supervisor.kill());
+            super::attempt(supervisor.wait());
+            if std::thread::panicking() {
+                eprintln!("{}", self.log());
+            }
+        }
+        kill_below(&self.path);
+        unmount_below(&self.path);
+        if !eventually(END_LIMIT, || daemons_below(&self.path).is_empty()) {
+            eprintln!("a process does not end: {:?}", daemons_below(&self.path));
+        }
+        drop(self.over.take());
+        if let Some(watchdog) = self.watchdog.take() {
+            super::attempt(watchdog.join());
+        }
+    }
+}
