@@ -324,7 +324,7 @@ fn a_status_tells_what_is_served_and_who_must_not_know() {
         command
             .args(["sh", "-c", "exec /proc/self/fd/0 \"$@\"", "sh"])
             .args(args);
-        command.arg("--run").arg(service.run_dir());
+        command.args(["--run", "."]).current_dir(service.run_dir());
         let output = command.stdin(program).output().expect("run as a user");
         (String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr))
             .into_owned()
@@ -420,4 +420,43 @@ fn a_worker_stays_in_its_control_group() {
     }
     joined.expect("join a group");
     assert!(empty && others == Some(1), "{others:?}");
+}
+
+/// A service that is stopped leaves a worker to those who use an image still. The next
+/// one must not take that one for its own: it takes nothing in any more.
+#[test]
+fn a_service_that_was_stopped_serves_again_and_containers_never_notice() {
+    let mut service = Service::new(&[S]);
+    service.upload(S, &debian_tgz(), "debian.tgz");
+    service.start();
+    let at = service.distros(S).join("debian");
+    let held = File::open(at.join("usr/bin/perl")).expect("open a file");
+    let mapped = Mapping::new(&held, ProtFlags::READ).expect("map a file");
+    let worker = service.worker(S).expect("a worker");
+    service.stop();
+    assert_eq!(service.worker(S), Some(worker), "somebody has a file open");
+    assert!(!at.join("etc/passwd").exists());
+    service.upload(S, &debian_tgz(), "another.tgz");
+    service.start();
+    let served = |name: &str| service.distros(S).join(name).join("etc/passwd").exists();
+    assert!(
+        eventually(SOON, || served("debian") && served("another")),
+        "{}",
+        service.log()
+    );
+    assert_ne!(service.worker(S), Some(worker));
+    forget_pages();
+    let mut bytes = Vec::new();
+    (&held)
+        .read_to_end(&mut bytes)
+        .expect("read what was opened before");
+    assert_eq!((&bytes[1..4], mapped.first()), (&b"ELF"[..], 0x7f));
+    drop((mapped, held));
+    service.stop();
+    let gone = eventually(SOON, || service.worker(S).is_none());
+    assert!(
+        gone && service.mounts().is_empty(),
+        "{:?}",
+        service.mounts()
+    );
 }

@@ -6,14 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::SupervisorError;
-use super::mounts::{Held, MountPoints, descriptors};
+use super::known::Known;
+use super::mounts::{MountPoints, descriptors};
 use super::orders::Orders;
 use super::places::Places;
 use super::process::Process;
@@ -27,6 +28,9 @@ use crate::wire::{Begin, ImagePath, Link, MountNo, News, Order, Version};
 /// to be passed on.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const ANSWER_PIECES_MAX: usize = 256;
+
+/// Mounts of one home: a worker that offers without an end must not fill the kernel.
+const MOUNTS_MAX: usize = 4096;
 
 /// Where things of one home are.
 #[derive(Debug)]
@@ -52,25 +56,6 @@ pub(super) struct Home {
     settled: Condvar,
     stopping: AtomicBool,
     restarts: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Known {
-    points: MountPoints,
-    places: Places,
-    mounts: BTreeMap<MountNo, Held>,
-    /// The version of each image that new starts get.
-    current: BTreeMap<ImagePath, MountNo>,
-    orders: Option<Orders>,
-    /// The process of the worker.
-    worker: Option<u32>,
-    /// Whether all that was there is served.
-    is_settled: bool,
-    /// Mounts that were made and do not answer yet.
-    expected: Vec<MountNo>,
-    /// Questions that are not answered yet.
-    asked: BTreeMap<u64, SyncSender<String>>,
-    questions: u64,
 }
 
 impl Home {
@@ -106,6 +91,7 @@ impl Home {
                 current: BTreeMap::new(),
                 orders: None,
                 worker: None,
+                is_draining: false,
                 is_settled: false,
                 expected: Vec::new(),
                 asked: BTreeMap::new(),
@@ -127,7 +113,7 @@ impl Home {
     }
 
     /// Serves the home until it is stopped.
-    pub(super) fn run(&self) {
+    pub(super) fn run(self: &Arc<Self>) {
         let mut process = Process::new();
         let mut link = self.take_over();
         while !self.stopping.load(Ordering::Relaxed) {
@@ -200,15 +186,22 @@ impl Home {
     }
 
     /// Does what the worker's news ask for, until it is gone.
-    fn listen(&self, link: &Link, process: &mut Process) {
+    fn listen(self: &Arc<Self>, link: &Link, process: &mut Process) {
         loop {
             match link.receive::<News>() {
                 Ok(None) => return,
-                Ok(Some((News::Hello { pid, .. }, _))) => {
+                Ok(Some((
+                    News::Hello {
+                        pid, is_draining, ..
+                    },
+                    _,
+                ))) => {
                     if process.is_unknown() {
                         process.adopt(pid, self.uid);
                     }
-                    self.known().worker = Some(pid);
+                    let mut known = self.known();
+                    known.worker = Some(pid);
+                    known.is_draining = is_draining;
                 }
                 Ok(Some((news, fds))) => {
                     if let Err(error) = self.hear(news, fds) {
@@ -223,7 +216,7 @@ impl Home {
         }
     }
 
-    fn hear(&self, news: News, fds: Vec<OwnedFd>) -> Result<(), SupervisorError> {
+    fn hear(self: &Arc<Self>, news: News, fds: Vec<OwnedFd>) -> Result<(), SupervisorError> {
         match news {
             News::Hello { .. } => Ok(()),
             News::Offer { path, version } => self.mount(&path, version, fds),
@@ -256,6 +249,11 @@ impl Home {
                 if let Err(error) = swept {
                     tracing::warn!(home = self.uid, %error, "mounts of before are left");
                 }
+                if std::mem::take(&mut known.is_draining) {
+                    // Another one goes on with what it held, and takes in what is new.
+                    drop(known);
+                    return self.order(Order::Leave);
+                }
                 known.is_settled = true;
                 self.settled.notify_all();
                 Ok(())
@@ -269,6 +267,14 @@ impl Home {
                 Ok(())
             }
         }
+    }
+
+    fn order(&self, order: Order) -> Result<(), SupervisorError> {
+        let given = match &self.known().orders {
+            Some(orders) => orders.give(order, &[]),
+            None => Ok(()),
+        };
+        given.map_err(self.failed("tell it"))
     }
 
     /// Asks the worker something; each piece of its answer is given to `hear`.
@@ -361,8 +367,16 @@ impl Home {
         files: Vec<OwnedFd>,
     ) -> Result<(), SupervisorError> {
         let mut known = self.known();
-        if self.stopping.load(Ordering::Relaxed) || known.is_current(path, version) {
+        if self.stopping.load(Ordering::Relaxed)
+            || known.is_draining
+            || known.is_current(path, version)
+        {
             return Ok(());
+        }
+        if known.mounts.len() >= MOUNTS_MAX {
+            return Err(self.failed("mount more for it")(std::io::Error::other(
+                "there are too many images and versions in use",
+            )));
         }
         let (mount, held) = known.points.mount(path, version, files)?;
         let order = Order::Serve {
@@ -381,7 +395,7 @@ impl Home {
 
     /// A mount answers: containers get it from now on.
     fn serving(
-        &self,
+        self: &Arc<Self>,
         mount: MountNo,
         offer: crate::types::KernelOffer,
     ) -> Result<(), SupervisorError> {
@@ -401,21 +415,42 @@ impl Home {
             tracing::info!(%error, "the kernel keeps its own read-ahead");
         }
         drop(known);
-        // The image is asked here: nothing is locked meanwhile.
-        let published = Image::mounted(&at)
-            .and_then(|image| self.views.shared(&image, Writable::Tree))
-            .map_err(SupervisorError::from)
-            .and_then(|view| self.known().places.publish(&path, view.tree.as_fd()));
+        // The image is asked, and may not answer: this thread is the one that would
+        // start the next worker.
+        let home = Arc::clone(self);
+        let started = std::thread::Builder::new()
+            .name("publish".to_owned())
+            .spawn(move || match home.publish(mount, &path, &at) {
+                Ok(()) => tracing::info!(home = home.uid, %path, "an image is served"),
+                Err(error) => tracing::error!(home = home.uid, %error, "an image is not served"),
+            });
+        started
+            .map(drop)
+            .map_err(self.failed("start a thread for it"))
+    }
+
+    /// Has new starts get a mount, and shows it in the home.
+    fn publish(&self, mount: MountNo, path: &ImagePath, at: &Path) -> Result<(), SupervisorError> {
+        let view = Image::mounted(at).and_then(|image| self.views.shared(&image, Writable::Tree));
         let mut known = self.known();
-        if let Some(before) = known.current.insert(path.clone(), mount)
+        known.expected.retain(|expected| *expected != mount);
+        self.settled.notify_all();
+        let before = known.current.get(path).copied();
+        let is_outdated = before.is_some_and(|before| before > mount);
+        if self.stopping.load(Ordering::Relaxed) || is_outdated {
+            if let Some(held) = known.mounts.get_mut(&mount) {
+                held.detach();
+            }
+            return Ok(());
+        }
+        known.current.insert(path.clone(), mount);
+        let published = view
+            .map_err(SupervisorError::from)
+            .and_then(|view| known.places.publish(path, view.tree.as_fd()));
+        if let Some(before) = before
             && let Some(held) = known.mounts.get_mut(&before)
         {
             held.detach();
-        }
-        known.expected.retain(|expected| *expected != mount);
-        self.settled.notify_all();
-        if published.is_ok() {
-            tracing::info!(home = self.uid, %path, "an image is served");
         }
         published
     }
@@ -496,78 +531,5 @@ impl Home {
             tracing::warn!(home = self.uid, %error, "a worker was not told to end");
         }
         orders.finish();
-    }
-}
-
-impl Known {
-    /// The worker is gone.
-    fn lose(&mut self) {
-        self.orders = None;
-        self.worker = None;
-        self.asked.clear();
-    }
-
-    fn answered(&mut self, id: u64, piece: String) {
-        let is_last = piece.is_empty();
-        let is_lost = match self.asked.get(&id) {
-            Some(asked) => asked.try_send(piece).is_err(),
-            None => false,
-        };
-        if is_last || is_lost {
-            self.asked.remove(&id);
-        }
-    }
-
-    fn is_current(&self, path: &ImagePath, version: Version) -> bool {
-        let is_same = |mount: &MountNo| {
-            self.mounts
-                .get(mount)
-                .is_some_and(|held| held.path == *path && held.version == version)
-        };
-        self.current.get(path).is_some_and(is_same) || self.expected.iter().any(is_same)
-    }
-
-    fn unanswered(&self) -> impl Iterator<Item = MountNo> {
-        let unanswered = |(mount, held): (&MountNo, &Held)| held.offer.is_none().then_some(*mount);
-        self.mounts.iter().filter_map(unanswered)
-    }
-
-    /// Lets a mount go that nobody serves any more.
-    fn forget(&mut self, mount: MountNo) {
-        if let Some(mut held) = self.mounts.remove(&mount) {
-            held.detach();
-        }
-        self.expected.retain(|expected| *expected != mount);
-        self.current.retain(|_, current| *current != mount);
-    }
-
-    /// What a worker served for the supervisor before.
-    fn hold(
-        &mut self,
-        mount: MountNo,
-        path: ImagePath,
-        version: Version,
-        offer: crate::types::KernelOffer,
-        mut fds: Vec<OwnedFd>,
-    ) {
-        if fds.is_empty() || self.mounts.contains_key(&mount) {
-            return;
-        }
-        let files = fds.split_off(1);
-        let Some(connection) = fds.pop() else { return };
-        let mounted = self.points.found(mount);
-        if mounted.is_some() && self.places.is_there(&path) {
-            self.current.insert(path.clone(), mount);
-        }
-        let held = Held {
-            at: self.points.at(mount),
-            path,
-            version,
-            mounted,
-            connection,
-            files,
-            offer: Some(offer),
-        };
-        self.mounts.insert(mount, held);
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `home` | one home: its worker, and what is mounted for it |
+//! | `home`, `known` | one home: its worker, and what is mounted for it |
 //! | `process`, `orders` | the worker's process, and what it is told |
 //! | `mounts` | the mounts of images |
 //! | `places` | the trees at `distros/PATH` |
@@ -16,6 +16,7 @@
 mod control;
 mod error;
 mod home;
+mod known;
 mod mounts;
 mod notify;
 mod orders;

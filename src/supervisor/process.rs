@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -83,8 +82,11 @@ impl Process {
         let adopted = Pid::from_raw(pid.cast_signed())
             .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         // Looked at after it was opened: the number was not given away before.
-        let owner = fs::metadata(format!("/proc/{pid}"));
-        if owner.is_ok_and(|owner| owner.uid() == uid) {
+        // (Whose its directory is does not tell: it is one that nobody may look into.)
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let owner = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+        let owner = owner.and_then(|ids| ids.split_whitespace().next()?.parse().ok());
+        if owner == Some(uid) {
             self.adopted = adopted;
         } else {
             tracing::warn!(pid, uid, "a worker says it is somebody else");

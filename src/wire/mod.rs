@@ -101,6 +101,9 @@ pub enum News {
         protocol: u32,
         /// Its process.
         pid: u32,
+        /// Whether it takes nothing in any more: it served a supervisor that was
+        /// stopped.
+        is_draining: bool,
     },
     /// An image that can be served, with descriptors of all its files.
     Offer {

@@ -133,6 +133,7 @@ impl Images {
             let hello = News::Hello {
                 protocol: PROTOCOL,
                 pid: std::process::id(),
+                is_draining: self.is_draining(),
             };
             link.send(&hello, &[])?;
             for (mount, served) in served {

@@ -13,7 +13,7 @@ use crate::index::Index;
 use crate::index::build::ModeChange;
 use crate::metrics::Metrics;
 use crate::sidecar::{Sidecar, SidecarError};
-use crate::source::{BlockSource, Joined, SourceError};
+use crate::source::{BlockSource, Decoders, Joined, SourceError};
 use recipe::Recipe;
 pub use recipe::VersionId;
 
@@ -184,8 +184,13 @@ impl<'a> Derivation<'a> {
         budget: &MemoryBudget,
         metrics: &Arc<Metrics>,
     ) -> Result<Vec<Arc<dyn BlockSource>>, StoreError> {
+        // Each with its own, there would be no room for many.
+        let decoders = Decoders::new(budget.clone()).map_err(|cause| StoreError::Source {
+            path: self.base.index.place.clone(),
+            cause,
+        })?;
         let open = |part: Part<'_>| -> Result<Arc<dyn BlockSource>, StoreError> {
-            Ok(Image::open(part.archive, part.index, budget, metrics)?.source)
+            Ok(Image::sharing(part.archive, part.index, &decoders, metrics)?.source)
         };
         self.parts().map(open).collect()
     }
