@@ -23,6 +23,7 @@ use crate::fs::{FsError, ImageFs, Whence, XattrAnswer};
 use crate::fuse::convert::{absent, errno, file_attr, file_type};
 use crate::fuse::invalidate::Invalidations;
 use crate::fuse::negotiate::negotiate;
+use crate::fuse::progress::{Oldest, Progress};
 use crate::fuse::quiet::Quiet;
 use crate::fuse::reads::{Failures, Range, Reads};
 use crate::fuse::session::Answers;
@@ -48,6 +49,7 @@ pub(super) struct Adapter {
     refusals: Quiet,
     invalidations: Arc<Invalidations>,
     spin: Spin,
+    progress: Arc<Progress>,
     daemon_uid: u32,
     /// Set when the session has begun.
     offer: Arc<OnceLock<KernelOffer>>,
@@ -80,6 +82,7 @@ impl Adapter {
             refusals: Quiet::default(),
             invalidations: Arc::default(),
             spin: Spin::start(fd, tuning.spin)?,
+            progress: Arc::new(Progress::new(tuning.threads)),
             daemon_uid: rustix::process::geteuid().as_raw(),
             offer,
         })
@@ -89,11 +92,16 @@ impl Adapter {
         Arc::clone(&self.invalidations)
     }
 
+    pub(super) fn oldest(&self) -> Oldest {
+        Oldest::new(&self.progress, self.reads.oldest())
+    }
+
     /// Counts a request and has it answered; if that panics, the reply is
     /// dropped, which answers EIO.
     fn serve(&self, op: Op, answer: impl FnOnce()) {
         self.metrics.arrived(op);
         let arrived = Instant::now();
+        let _busy = self.progress.begin(arrived);
         if catch_unwind(AssertUnwindSafe(answer)).is_err() {
             tracing::error!(op = op.name(), "a request panicked and was answered EIO");
         }
@@ -214,6 +222,7 @@ impl Filesystem for Adapter {
     ) {
         self.metrics.arrived(Op::Read);
         let arrived = Instant::now();
+        let _busy = self.progress.begin(arrived);
         let range = Range {
             ino: ino.0,
             offset,

@@ -16,9 +16,11 @@ mod deadline;
 mod invalidate;
 mod negotiate;
 mod pool;
+mod progress;
 mod quiet;
 mod reads;
 mod session;
 mod spin;
 
+pub use progress::Oldest;
 pub use session::{Answers, Connection, SessionError, SessionHandle, serve};

@@ -12,6 +12,7 @@ use crate::config::FuseTuning;
 use crate::fs::{FsError, ImageFs};
 use crate::fuse::adapter::Adapter;
 use crate::fuse::adopt;
+use crate::fuse::progress::Oldest;
 use crate::metrics::Metrics;
 use crate::sys::ioctl::Question;
 use crate::sys::nonblock::set_nonblocking;
@@ -39,6 +40,7 @@ pub enum SessionError {
 pub struct SessionHandle {
     thread: JoinHandle<io::Result<()>>,
     offer: KernelOffer,
+    oldest: Oldest,
 }
 
 impl SessionHandle {
@@ -53,6 +55,11 @@ impl SessionHandle {
     /// know.
     pub fn offer(&self) -> KernelOffer {
         self.offer
+    }
+
+    /// Tells how old the oldest request is.
+    pub fn oldest(&self) -> &Oldest {
+        &self.oldest
     }
 
     /// Whether it has ended.
@@ -94,7 +101,7 @@ pub fn serve(
     let noted = Arc::clone(&offer);
     let adapter = Adapter::start(connection.fd(), fs, tuning, metrics, answers, noted);
     let adapter = adapter.map_err(SessionError::Thread)?;
-    let invalidations = adapter.invalidations();
+    let (invalidations, oldest) = (adapter.invalidations(), adapter.oldest());
     let mut config = Config::default();
     // The kernel checks permission bits; without this `fuser` would refuse
     // everybody but the user who mounted.
@@ -115,5 +122,9 @@ pub fn serve(
         .stack_size(128 * 1024)
         .spawn(move || session.run())
         .map_err(SessionError::Thread)?;
-    Ok(SessionHandle { thread, offer })
+    Ok(SessionHandle {
+        thread,
+        offer,
+        oldest,
+    })
 }

@@ -12,6 +12,7 @@
 pub mod control;
 mod names;
 pub mod report;
+pub mod served;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use super::WorkerError;
 use super::images::{Files, Images};
@@ -66,7 +67,11 @@ impl Library {
         let scan = self.home.scan()?;
         for sighting in &scan.sightings {
             if sighting.state == State::Finished {
+                let began = Instant::now();
                 let outcome = self.home.take(sighting, self.work());
+                images
+                    .ingested
+                    .count(&outcome, sighting.bytes, began.elapsed());
                 if let Outcome::Ready { path, notes, .. } = outcome {
                     images.say(&wire_path(&path), "a new version was taken in");
                     self.notes.insert(path, notes);

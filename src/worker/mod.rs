@@ -9,10 +9,12 @@
 //! |---|---|
 //! | `images` | what is offered, and what is served |
 //! | [`questions`] | what owners ask |
+//! | `ingested` | what was taken in, counted |
 //! | `library` | the images of the home, and their files |
 
 mod error;
 mod images;
+mod ingested;
 mod library;
 pub mod questions;
 pub mod status;

@@ -3,14 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::serving::report::Report;
-use crate::wire::ImagePath;
-
 /// What is asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Question {
-    /// How what is served is doing: a [`WorkerReport`].
+    /// How what is served is doing: a
+    /// [`WorkerReport`](crate::wire::served::WorkerReport).
     Report,
 }
 
@@ -21,21 +19,14 @@ pub struct Failed {
     pub error: String,
 }
 
-/// How what is served is doing.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct WorkerReport {
-    /// Each mount.
-    pub images: Vec<ImageReport>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::served::REPORT;
 
-/// How a mount is doing.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ImageReport {
-    /// Its number.
-    pub mount: u32,
-    /// Where in `distros/`.
-    pub path: ImagePath,
-    /// Counters, requests and memory.
-    #[serde(flatten)]
-    pub report: Report,
+    #[test]
+    fn what_the_supervisor_asks_by_itself_is_a_question() {
+        let question = serde_json::from_str(REPORT).unwrap();
+        assert!(matches!(question, Question::Report));
+    }
 }

@@ -11,7 +11,8 @@ use super::super::{Failure, text};
 use super::ask_text;
 use crate::wire::control::Request;
 use crate::wire::report::{HomeStatus, Status};
-use crate::worker::questions::{ImageReport, Question, WorkerReport};
+use crate::wire::served::{ImageReport, WorkerReport};
+use crate::worker::questions::Question;
 
 /// To the upper left corner, and nothing below: what was there is drawn over.
 const REDRAW: &str = "\x1b[H\x1b[J";
