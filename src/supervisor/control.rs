@@ -1,13 +1,15 @@
 //! What commands on this machine ask.
 //!
 //! Guarantees: who asks is known from the kernel; root may ask everything, others
-//! about their own home only. A client that does not go on is left.
+//! about their own home only, but that one user is told how all are doing: that which
+//! answers HTTP. A client that does not go on is left.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::emperor_log::Tone;
 use super::{Supervisor, SupervisorError};
 use crate::sys::packets::{Listener, Packets};
 use crate::view::{Detached, Writable};
@@ -79,12 +81,15 @@ fn reply(
         cause,
     };
     let is_root = uid == 0;
+    // Of how everything is doing.
+    let sees_all = is_root || uid == supervisor.config.api_user;
     match request {
         Request::Attach {
             container,
             image,
             writable,
             passwd,
+            at,
         } => {
             if !is_root {
                 return Err(SupervisorError::Forbidden);
@@ -101,18 +106,28 @@ fn reply(
                 writable,
                 passwd,
             };
-            let view = supervisor.home(home)?.view(&path, &wanted)?;
+            let home = supervisor.home(home).inspect_err(|error| {
+                let text = error.to_string();
+                supervisor.log.write(container, Tone::Alarm, &text);
+            })?;
+            let view = home.view(&path, &wanted).inspect_err(|error| {
+                home.consumers.refused(container, &path, &error.to_string());
+            })?;
             for note in &view.notes {
                 link.send(&Reply::Note(note.to_string()), &[])
                     .map_err(lost)?;
             }
-            link.send(&Reply::View, &[view.tree.as_fd()]).map_err(lost)
+            let given = link.send(&Reply::View, &[view.tree.as_fd()]);
+            given.map_err(lost)?;
+            home.consumers.attached(container, &path, at.as_deref());
+            Ok(())
         }
         Request::Status => {
             let all = supervisor.homes.iter();
-            let theirs = all.filter(|home| is_root || home.uid == uid);
+            let theirs = all.filter(|home| sees_all || home.uid == uid);
             let status = Status {
                 homes: theirs.map(|home| home.status()).collect(),
+                lines: supervisor.log.counted(),
             };
             let text = serde_json::to_string(&status).map_err(|error| lost(error.into()))?;
             for piece in pieces(&text) {
@@ -121,6 +136,10 @@ fn reply(
             }
             Ok(())
         }
+        Request::Report { home } if !sees_all && uid != home => Err(SupervisorError::Forbidden),
+        Request::Report { home } => supervisor
+            .home(home)?
+            .report(|piece| link.send(&Reply::Text(piece), &[])),
         Request::Ask { home, .. }
         | Request::Abort {
             image: ImageOf { home, .. },

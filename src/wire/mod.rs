@@ -9,6 +9,7 @@
 //! Guarantees: what [`Link::receive`] returns was checked; whoever sends something
 //! else is not heard any more.
 
+pub mod client;
 pub mod control;
 mod names;
 pub mod report;

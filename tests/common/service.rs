@@ -62,7 +62,8 @@ impl Service {
         });
         let service = Self {
             path,
-            settings: Vec::new(),
+            // Nobody else's address.
+            settings: vec!["listen=".to_owned()],
             supervisor: None,
             over: Some(over),
             watchdog: Some(watchdog),
