@@ -15,13 +15,14 @@ thread_local! {
 }
 
 /// What the threads of a session are at.
-#[derive(Debug)]
 pub(super) struct Progress {
     began: Instant,
     /// For each thread when its request arrived, in nanoseconds since `began`; zero
     /// between requests.
     arrived: Box<[Padded]>,
     threads: AtomicUsize,
+    /// Since when the oldest request waits that was put off.
+    later: Box<dyn Fn() -> Option<Instant> + Send + Sync>,
 }
 
 /// Alone on its cache line.
@@ -30,11 +31,19 @@ pub(super) struct Progress {
 struct Padded(AtomicU64);
 
 /// A request in progress, until it is dropped.
-pub(super) struct InProgress<'a>(&'a AtomicU64);
+pub(super) struct InProgress<'a> {
+    pub(super) arrived: Instant,
+    slot: &'a AtomicU64,
+}
 
 impl Progress {
-    pub(super) fn new(threads: u8) -> Progress {
+    /// Of a session of so many threads, some of whose requests are put off.
+    pub(super) fn new(
+        threads: u8,
+        later: impl Fn() -> Option<Instant> + Send + Sync + 'static,
+    ) -> Progress {
         Progress {
+            later: Box::new(later),
             began: Instant::now(),
             arrived: (0..threads.max(1)).map(|_| Padded::default()).collect(),
             threads: AtomicUsize::new(0),
@@ -52,10 +61,10 @@ impl Progress {
         let slot = &self.arrived[thread % self.arrived.len()].0;
         let since = u64::try_from(since).unwrap_or(u64::MAX).max(1);
         slot.store(since, Ordering::Relaxed);
-        InProgress(slot)
+        InProgress { arrived, slot }
     }
 
-    /// Since when the oldest request is in progress.
+    /// Since when the oldest request is in progress that a thread is at.
     fn oldest(&self) -> Option<Instant> {
         let all = self.arrived.iter();
         let all = all.map(|slot| slot.0.load(Ordering::Relaxed));
@@ -66,32 +75,18 @@ impl Progress {
 
 impl Drop for InProgress<'_> {
     fn drop(&mut self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.slot.store(0, Ordering::Relaxed);
     }
 }
 
 /// Tells how old the oldest request of a session is.
 #[derive(Clone)]
-pub struct Oldest {
-    progress: Arc<Progress>,
-    later: Arc<dyn Fn() -> Option<Instant> + Send + Sync>,
-}
+pub struct Oldest(pub(super) Arc<Progress>);
 
 impl Oldest {
-    /// Among those that threads of the session are at, and those that were put off.
-    pub(super) fn new(
-        progress: &Arc<Progress>,
-        later: impl Fn() -> Option<Instant> + Send + Sync + 'static,
-    ) -> Oldest {
-        Oldest {
-            progress: Arc::clone(progress),
-            later: Arc::new(later),
-        }
-    }
-
-    /// How long it is in progress; nothing if there is none.
+    /// How long it is in progress, also if it was put off; nothing if there is none.
     pub fn age(&self) -> Option<Duration> {
-        let both = [self.progress.oldest(), (self.later)()];
+        let both = [self.0.oldest(), (self.0.later)()];
         both.into_iter()
             .flatten()
             .min()
@@ -122,8 +117,8 @@ mod tests {
 
     #[test]
     fn the_oldest_of_all_threads_is_told_and_what_is_over_is_not() {
-        let progress = Arc::new(Progress::new(2));
-        let oldest = Oldest::new(&progress, || None);
+        let progress = Arc::new(Progress::new(2, || None));
+        let oldest = Oldest(Arc::clone(&progress));
         assert_eq!(oldest.age(), None);
         let began = progress.began;
         let (old, young) = (Duration::from_nanos(2), Duration::from_nanos(5));
@@ -139,9 +134,9 @@ mod tests {
 
     #[test]
     fn what_was_put_off_counts() {
-        let progress = Arc::new(Progress::new(1));
         let long_ago = Instant::now();
-        let oldest = Oldest::new(&progress, move || Some(long_ago));
+        let progress = Arc::new(Progress::new(1, move || Some(long_ago)));
+        let oldest = Oldest(Arc::clone(&progress));
         let _busy = progress.begin(Instant::now());
         assert!(oldest.age().unwrap() >= progress.oldest().unwrap() - long_ago);
     }

@@ -101,7 +101,8 @@ pub fn serve(
     let noted = Arc::clone(&offer);
     let adapter = Adapter::start(connection.fd(), fs, tuning, metrics, answers, noted);
     let adapter = adapter.map_err(SessionError::Thread)?;
-    let (invalidations, oldest) = (adapter.invalidations(), adapter.oldest());
+    let invalidations = adapter.invalidations();
+    let oldest = Oldest(Arc::clone(&adapter.progress));
     let mut config = Config::default();
     // The kernel checks permission bits; without this `fuser` would refuse
     // everybody but the user who mounted.

@@ -248,7 +248,7 @@ mod tests {
         let shown = text(&home);
         for part in [
             "home 30000, worker 7, restarted 2 times\n",
-            "memory 9.0 MiB of 48.0 MiB, blocks 3.0 MiB of 18.0 MiB, decoders ",
+            "memory 9.4 MB of 50.3 MB, blocks 3.1 MB of 18.9 MB, decoders ",
             "5 views attached by 4 containers, 1 refused\n",
             "12.3 s",
         ] {
