@@ -5,14 +5,14 @@
 //! fresh. An answer takes a bounded time and has a bounded size, whatever a worker
 //! says; one that does not answer does not keep the others from being told.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use tokio::sync::Mutex;
 
-use super::families;
+use super::{RunDirectory, families};
 use crate::wire::client::{AskError, ask_text};
 use crate::wire::control::Request;
 use crate::wire::report::Status;
@@ -39,7 +39,7 @@ type Text = Result<Bytes, Arc<str>>;
 
 /// Asks, and keeps answers.
 pub(super) struct Asker {
-    run: Arc<PathBuf>,
+    run: Arc<RunDirectory>,
     health: Fresh<Asked>,
     metrics: Fresh<Text>,
 }
@@ -65,7 +65,7 @@ impl<T: Clone + Send + 'static> Fresh<T> {
 
 impl Asker {
     /// Of the service at `run`.
-    pub(super) fn new(run: PathBuf) -> Asker {
+    pub(super) fn new(run: RunDirectory) -> Asker {
         Asker {
             run: Arc::new(run),
             health: Fresh(Mutex::new(None)),
@@ -75,7 +75,7 @@ impl Asker {
 
     pub(super) async fn health(&self) -> Asked {
         let run = Arc::clone(&self.run);
-        let ask = move || status(&run).map(Arc::new);
+        let ask = move || status(&run.path).map(Arc::new);
         self.health.get(ask, || Err(a_bug())).await
     }
 
@@ -83,8 +83,8 @@ impl Asker {
     pub(super) async fn metrics(&self) -> Text {
         let run = Arc::clone(&self.run);
         let ask = move || {
-            let status = status(&run)?;
-            let reports = reports(&run, &status);
+            let status = status(&run.path)?;
+            let reports = reports(&run.path, &status);
             Ok(Bytes::from(families::text(&status, &reports)))
         };
         self.metrics.get(ask, || Err(a_bug())).await
@@ -95,7 +95,7 @@ fn a_bug() -> Arc<str> {
     Arc::from("asking the service failed: see its log")
 }
 
-fn status(run: &std::path::Path) -> Result<Status, Arc<str>> {
+fn status(run: &Path) -> Result<Status, Arc<str>> {
     let text = ask_text(run, &Request::Status, PATIENCE, STATUS_BYTES_MAX);
     let text = text.map_err(|error| Arc::from(error.to_string()))?;
     let odd = |error| format!("the service says something odd: {error}: restart it");
@@ -103,7 +103,7 @@ fn status(run: &std::path::Path) -> Result<Status, Arc<str>> {
 }
 
 /// What each worker says of itself; nothing for one that does not answer.
-fn reports(run: &std::path::Path, status: &Status) -> Vec<Option<WorkerReport>> {
+fn reports(run: &Path, status: &Status) -> Vec<Option<WorkerReport>> {
     let began = Instant::now();
     let report = |home: u32| {
         if began.elapsed() > ALL_WITHIN {

@@ -22,6 +22,7 @@ mod listen;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -40,7 +41,8 @@ use ask::{Asked, Asker};
 /// What it is to do.
 #[derive(Clone, Debug)]
 pub struct Job {
-    /// The directory of the service's sockets.
+    /// The directory of the service's sockets, for those who list processes: a
+    /// descriptor of it comes from the supervisor.
     pub run: PathBuf,
     /// Where to listen.
     pub listen: SocketAddr,
@@ -63,11 +65,13 @@ pub enum ApiError {
 pub fn run(job: &Job, supervisor: Packets) -> Result<(), ApiError> {
     let system = |doing| move |cause| ApiError::System { doing, cause };
     spawn::hide().map_err(system("hide"))?;
+    let run = run_directory(&supervisor).map_err(system("learn where to ask"))?;
     let listener = listen::bind(job.listen, &supervisor).map_err(system("listen"))?;
     // From here on there is nothing to open.
     if !confine(&[]).map_err(system("give up what it may reach"))? {
         tracing::warn!("this kernel has no Landlock: what users may do is all that confines");
     }
+    tracing::debug!(run = %job.run.display(), "asking there");
     std::thread::Builder::new()
         .name("supervisor".to_owned())
         .spawn(move || {
@@ -82,9 +86,26 @@ pub fn run(job: &Job, supervisor: Packets) -> Result<(), ApiError> {
         .thread_stack_size(ask::STACK_BYTES)
         .build()
         .map_err(system("begin"))?;
-    let router = router(Arc::new(Asker::new(job.run.clone())));
+    let router = router(Arc::new(Asker::new(run)));
     let served = runtime.block_on(listen::serve(listener, router));
     served.map_err(system("listen"))
+}
+
+/// Where the service's sockets are, by the descriptor that the supervisor gives.
+fn run_directory(supervisor: &Packets) -> io::Result<RunDirectory> {
+    let packet = supervisor.receive()?;
+    let fd = packet.and_then(|packet| packet.fds.into_iter().next());
+    let fd = fd.ok_or_else(|| io::Error::other("the service ended"))?;
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd()).into();
+    Ok(RunDirectory { path, _fd: fd })
+}
+
+/// The directory of the service's sockets.
+#[derive(Debug)]
+struct RunDirectory {
+    path: PathBuf,
+    /// Keeps the path alive.
+    _fd: OwnedFd,
 }
 
 fn router(asker: Arc<Asker>) -> Router {

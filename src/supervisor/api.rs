@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::sys::packets::Packets;
@@ -104,6 +105,15 @@ impl Api {
             child
         };
         drop(theirs);
+        // Where it asks, though the way there may be closed to its user.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let told = rustix::fs::open(&self.run, flags, Mode::empty())
+            .map_err(io::Error::from)
+            .and_then(|run| ours.send(b"run", &[run.as_fd()]));
+        if let Err(error) = told {
+            tracing::warn!(%error, "what answers HTTP is not told where to ask");
+            ours.close();
+        }
         // It says once where it listens. Then the connection tells each of both that
         // the other is there.
         if let Ok(Some(packet)) = ours.receive() {
