@@ -17,11 +17,11 @@ use crate::sys::packets::Packets;
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Connections at a time: others wait in the kernel.
-const CONNECTIONS_MAX: usize = 32;
+const CONNECTIONS_MAX: usize = 64;
 
 /// For a request's line and headers, and for everything: a connection is for one
 /// request.
-const HEADERS_WITHIN: Duration = Duration::from_secs(5);
+const HEADERS_WITHIN: Duration = Duration::from_secs(2);
 const ALL_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a request's line and headers may take, and how many headers there may be.
