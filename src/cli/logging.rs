@@ -17,6 +17,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::LogFormat;
+use crate::supervisor::API;
 use crate::sys::spawn;
 
 const FILTER: &str = "DISTROFS_LOG";
@@ -48,8 +49,9 @@ impl Origin {
     /// What lines of text begin with.
     fn prefix(&self) -> String {
         match &self.home {
-            None => String::new(),
             Some(home) => format!("[{} {home}] ", self.role),
+            None if self.role == API => format!("[{API}] "),
+            None => String::new(),
         }
     }
 }
