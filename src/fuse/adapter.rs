@@ -23,6 +23,7 @@ use crate::fs::{FsError, ImageFs, Whence, XattrAnswer};
 use crate::fuse::convert::{absent, errno, file_attr, file_type};
 use crate::fuse::invalidate::Invalidations;
 use crate::fuse::negotiate::negotiate;
+use crate::fuse::progress::Progress;
 use crate::fuse::quiet::Quiet;
 use crate::fuse::reads::{Failures, Range, Reads};
 use crate::fuse::session::{Answers, Means};
@@ -48,6 +49,7 @@ pub(super) struct Adapter {
     refusals: Quiet,
     invalidations: Arc<Invalidations>,
     spin: Spin,
+    pub(super) progress: Arc<Progress>,
     daemon_uid: u32,
     /// Set when the session has begun.
     offer: Arc<OnceLock<KernelOffer>>,
@@ -80,6 +82,7 @@ impl Adapter {
             tuning: tuning.clone(),
             metrics,
             answers,
+            progress: Arc::new(Progress::new(tuning.threads, reads.oldest())),
             reads,
             failures,
             refusals: Quiet::default(),
@@ -98,11 +101,11 @@ impl Adapter {
     /// dropped, which answers EIO.
     fn serve(&self, op: Op, answer: impl FnOnce()) {
         self.metrics.arrived(op);
-        let arrived = Instant::now();
+        let busy = self.progress.begin(Instant::now());
         if catch_unwind(AssertUnwindSafe(answer)).is_err() {
             tracing::error!(op = op.name(), "a request panicked and was answered EIO");
         }
-        self.answered(op, arrived);
+        self.answered(op, busy.arrived);
     }
 
     fn answered(&self, op: Op, arrived: Instant) {
@@ -218,7 +221,7 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         self.metrics.arrived(Op::Read);
-        let arrived = Instant::now();
+        let busy = self.progress.begin(Instant::now());
         let range = Range {
             ino: ino.0,
             offset,
@@ -227,13 +230,13 @@ impl Filesystem for Adapter {
         match catch_unwind(AssertUnwindSafe(|| self.reads.at_once(range, reply))) {
             Ok(Some(reply)) => {
                 self.spin.rest();
-                self.reads.later(range, arrived, reply);
+                self.reads.later(range, busy.arrived, reply);
                 return;
             }
             Ok(None) => {}
             Err(_) => tracing::error!(ino = ino.0, "a read panicked and was answered EIO"),
         }
-        self.answered(Op::Read, arrived);
+        self.answered(Op::Read, busy.arrived);
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {

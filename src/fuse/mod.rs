@@ -17,10 +17,12 @@ mod deadline;
 mod invalidate;
 mod negotiate;
 mod pool;
+mod progress;
 mod quiet;
 mod reads;
 mod session;
 mod spin;
 
 pub use buffers::Buffers;
+pub use progress::Oldest;
 pub use session::{Answers, Connection, Means, SessionError, SessionHandle, serve};

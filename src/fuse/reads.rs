@@ -133,6 +133,11 @@ impl Reads {
         }
     }
 
+    /// Tells since when the oldest read waits that was not answered at once.
+    pub(super) fn oldest(&self) -> impl Fn() -> Option<Instant> + Send + Sync + use<> {
+        self.deadlines.oldest()
+    }
+
     /// Whether no read is waiting for the pool.
     pub(super) fn idle(&self) -> bool {
         self.pool.is_idle()

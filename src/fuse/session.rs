@@ -13,6 +13,7 @@ use crate::fs::{FsError, ImageFs};
 use crate::fuse::adapter::Adapter;
 use crate::fuse::adopt;
 use crate::fuse::buffers::Buffers;
+use crate::fuse::progress::Oldest;
 use crate::metrics::Metrics;
 use crate::sys::ioctl::Question;
 use crate::sys::nonblock::set_nonblocking;
@@ -58,6 +59,7 @@ pub enum SessionError {
 pub struct SessionHandle {
     thread: JoinHandle<io::Result<()>>,
     offer: KernelOffer,
+    oldest: Oldest,
 }
 
 impl SessionHandle {
@@ -72,6 +74,11 @@ impl SessionHandle {
     /// know.
     pub fn offer(&self) -> KernelOffer {
         self.offer
+    }
+
+    /// Tells how old the oldest request is.
+    pub fn oldest(&self) -> &Oldest {
+        &self.oldest
     }
 
     /// Whether it has ended.
@@ -113,6 +120,7 @@ pub fn serve(
     let adapter = Adapter::start(connection.fd(), fs, tuning, means, noted);
     let adapter = adapter.map_err(SessionError::Thread)?;
     let invalidations = adapter.invalidations();
+    let oldest = Oldest(Arc::clone(&adapter.progress));
     let mut config = Config::default();
     // The kernel checks permission bits; without this `fuser` would refuse
     // everybody but the user who mounted.
@@ -133,5 +141,9 @@ pub fn serve(
         .stack_size(128 * 1024)
         .spawn(move || session.run())
         .map_err(SessionError::Thread)?;
-    Ok(SessionHandle { thread, offer })
+    Ok(SessionHandle {
+        thread,
+        offer,
+        oldest,
+    })
 }

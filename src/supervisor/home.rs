@@ -13,6 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::SupervisorError;
+use super::consumers::Consumers;
+use super::emperor_log::Tone;
 use super::known::Known;
 use super::mounts::{MountPoints, descriptors};
 use super::orders::Orders;
@@ -22,12 +24,16 @@ use crate::sys::packets::Listener;
 use crate::sys::{cgroup, mount, tree};
 use crate::view::{Composed, Detached, Dir, Image, State, Writable};
 use crate::wire::report::{HomeStatus, ImageStatus};
+use crate::wire::served::REPORT;
 use crate::wire::{Begin, ImagePath, Link, MountNo, News, Order, Version};
 
 /// How long a worker may take between two pieces of an answer, and how many may wait
 /// to be passed on.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const ANSWER_PIECES_MAX: usize = 256;
+
+/// The same for how it is doing, which it knows.
+const REPORT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Mounts of one home: a worker that offers without an end must not fill the kernel.
 const MOUNTS_MAX: usize = 4096;
@@ -54,6 +60,7 @@ pub(super) struct Home {
     paths: Paths,
     views: State,
     read_ahead_kib: u32,
+    pub(super) consumers: Consumers,
     known: Mutex<Known>,
     settled: Condvar,
     stopping: AtomicBool,
@@ -67,7 +74,7 @@ impl Home {
         (home, store): (OwnedFd, OwnedFd),
         paths: Paths,
         views: State,
-        read_ahead_kib: u32,
+        (read_ahead_kib, consumers): (u32, Consumers),
     ) -> Result<Home, SupervisorError> {
         let points = MountPoints::new(paths.mounts.clone(), paths.home.join("distros"))?;
         let directory = |cause| SupervisorError::Directory {
@@ -87,6 +94,7 @@ impl Home {
             paths,
             views,
             read_ahead_kib,
+            consumers,
             known: Mutex::new(Known {
                 points,
                 places,
@@ -268,6 +276,7 @@ impl Home {
             }
             News::Said { path, text } => {
                 tracing::info!(home = self.uid, %path, ?text, "an image");
+                self.consumers.tell(&path, Tone::Notice, &text);
                 Ok(())
             }
         }
@@ -285,6 +294,23 @@ impl Home {
     pub(super) fn ask(
         &self,
         question: String,
+        hear: impl FnMut(String) -> std::io::Result<()>,
+    ) -> Result<(), SupervisorError> {
+        self.ask_within(ANSWER_WITHIN, question, hear)
+    }
+
+    /// Asks the worker how what it serves is doing.
+    pub(super) fn report(
+        &self,
+        hear: impl FnMut(String) -> std::io::Result<()>,
+    ) -> Result<(), SupervisorError> {
+        self.ask_within(REPORT_WITHIN, REPORT.to_owned(), hear)
+    }
+
+    fn ask_within(
+        &self,
+        within: Duration,
+        question: String,
         mut hear: impl FnMut(String) -> std::io::Result<()>,
     ) -> Result<(), SupervisorError> {
         let failed = self.failed("ask it");
@@ -301,7 +327,7 @@ impl Home {
         known.asked.insert(id, answer);
         drop(known);
         loop {
-            match answered.recv_timeout(ANSWER_WITHIN) {
+            match answered.recv_timeout(within) {
                 Ok(piece) if piece.is_empty() => return Ok(()),
                 Ok(piece) => hear(piece).map_err(&failed)?,
                 Err(_) => {
@@ -336,6 +362,7 @@ impl Home {
                 .find_map(|group| cgroup::memory_bytes(group)),
             memory_limit_bytes: self.begin.memory_bytes,
             other_processes: u64::try_from(others).unwrap_or(u64::MAX),
+            views: self.consumers.views(),
             images: images.collect(),
         }
     }
@@ -448,6 +475,10 @@ impl Home {
             return Ok(());
         }
         known.current.insert(path.clone(), mount);
+        if let (Some(_), Some(held)) = (before, known.mounts.get(&mount)) {
+            let text = format!("the next start gets version {}", held.version.short());
+            self.consumers.tell(path, Tone::Notice, &text);
+        }
         let published = view
             .map_err(SupervisorError::from)
             .and_then(|view| known.places.publish(path, view.tree.as_fd()));
@@ -479,6 +510,8 @@ impl Home {
     fn gone(&self, path: &ImagePath) -> Result<(), SupervisorError> {
         let mut known = self.known();
         let retracted = known.places.retract(path);
+        let text = "it is gone: the next start will not have it";
+        self.consumers.tell(path, Tone::Notice, text);
         if let Some(mount) = known.current.remove(path)
             && let Some(held) = known.mounts.get_mut(&mount)
         {

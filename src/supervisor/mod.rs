@@ -12,8 +12,13 @@
 //! | `mounts` | the mounts of images |
 //! | `places` | the trees at `distros/PATH` |
 //! | `control` | what commands ask |
+//! | `api` | the process that answers HTTP |
+//! | `consumers`, `emperor_log` | containers that use images, and lines in their logs |
 
+mod api;
+mod consumers;
 mod control;
+mod emperor_log;
 mod error;
 mod home;
 mod known;
@@ -32,6 +37,8 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
+pub use api::{ADDRESS, API};
+pub use emperor_log::{APPEND, AppendError, append};
 pub use error::SupervisorError;
 pub use process::WORKER;
 
@@ -42,6 +49,9 @@ use crate::sys::signal::Signals;
 use crate::view::State;
 use crate::wire::control::CONTROL;
 use crate::wire::{Begin, PROTOCOL};
+use api::Api;
+use consumers::Consumers;
+use emperor_log::EmperorLog;
 use home::{Home, Paths};
 
 /// How long images may take to be served before this is called ready.
@@ -55,6 +65,7 @@ const GROUP: &str = "distrofs";
 pub struct Supervisor {
     config: ServeConfig,
     homes: Vec<Arc<Home>>,
+    log: Arc<EmperorLog>,
     _lock: File,
 }
 
@@ -83,6 +94,10 @@ pub fn run(config: ServeConfig, ready: impl FnOnce()) -> Result<(), SupervisorEr
         "control".to_owned(),
         Box::new(move || control::answer(&asked, &listener)),
     )?;
+    let api = supervisor.api();
+    if let Some(api) = api.clone() {
+        thread("api".to_owned(), Box::new(move || api.run()))?;
+    }
     for home in &supervisor.homes {
         if !home.wait_until_settled(SETTLE_WITHIN) {
             tracing::error!(home = home.uid, "not all images are served yet");
@@ -94,6 +109,9 @@ pub fn run(config: ServeConfig, ready: impl FnOnce()) -> Result<(), SupervisorEr
     tracing::info!(signal, "ending");
     // Whoever waits for this process waits for what it stops, not for this.
     let _told = notify::notify("STOPPING=1").is_ok();
+    if let Some(api) = api {
+        api.stop();
+    }
     for home in &supervisor.homes {
         home.stop();
     }
@@ -122,14 +140,27 @@ impl Supervisor {
             });
         }
         let homes = homes(&config)?;
+        let log = EmperorLog::start(config.homes.clone());
+        let log = Arc::new(log.map_err(|cause| SupervisorError::System {
+            doing: "start a thread",
+            cause,
+        })?);
         let homes = homes
             .into_iter()
-            .map(|uid| home(&config, uid).map(Arc::new));
+            .map(|uid| home(&config, uid, Arc::clone(&log)).map(Arc::new));
         Ok(Supervisor {
             homes: homes.collect::<Result<_, _>>()?,
             config,
+            log,
             _lock: lock,
         })
+    }
+
+    /// What answers HTTP, if something is to.
+    fn api(&self) -> Option<Arc<Api>> {
+        let listen = self.config.listen().ok().flatten()?;
+        let (user, run) = (self.config.api_user, self.config.run.clone());
+        Some(Api::new(user, listen, run))
     }
 
     fn home(&self, uid: u32) -> Result<&Arc<Home>, SupervisorError> {
@@ -161,7 +192,7 @@ fn homes(config: &ServeConfig) -> Result<Vec<u32>, SupervisorError> {
     Ok(homes)
 }
 
-fn home(config: &ServeConfig, uid: u32) -> Result<Home, SupervisorError> {
+fn home(config: &ServeConfig, uid: u32, log: Arc<EmperorLog>) -> Result<Home, SupervisorError> {
     let path = config.homes.join(uid.to_string());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = |path: &Path| {
@@ -173,6 +204,12 @@ fn home(config: &ServeConfig, uid: u32) -> Result<Home, SupervisorError> {
     if found.st_uid != uid {
         return Err(SupervisorError::Home {
             why: format!("it belongs to user {}, and should to {uid}", found.st_uid),
+            path,
+        });
+    }
+    if uid == config.api_user {
+        return Err(SupervisorError::Home {
+            why: "its user is the `api_user`, who is told of all homes: name another one".into(),
             path,
         });
     }
@@ -212,7 +249,9 @@ fn home(config: &ServeConfig, uid: u32) -> Result<Home, SupervisorError> {
     let views = State::open(&state.join("views"))?;
     let opened = (opened, open(&store)?);
     let groups = groups(config, uid)?;
-    Home::new(begin, groups, opened, paths, views, tuning.read_ahead_kib)
+    let consumers = Consumers::new(paths.home.join("distros"), log);
+    let settings = (tuning.read_ahead_kib, consumers);
+    Home::new(begin, groups, opened, paths, views, settings)
 }
 
 /// The control groups of a home's worker, made if need be.

@@ -6,6 +6,7 @@
 
 pub mod alloc;
 pub mod cgroup;
+pub mod clock;
 pub mod confine;
 pub mod contain;
 pub mod daemon;

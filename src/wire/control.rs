@@ -33,9 +33,20 @@ pub enum Request {
         writable: Option<String>,
         /// Whether its user's lines are added to `/etc/passwd` and others.
         passwd: bool,
+        /// Where it will be, for the container's log.
+        #[serde(default)]
+        at: Option<String>,
     },
-    /// How everything is doing. Root all, others their home.
+    /// How everything is doing. Root and the user that answers HTTP all, others their
+    /// home.
     Status,
+    /// How what is served is doing: a
+    /// [`WorkerReport`](super::served::WorkerReport). Root, the user that answers
+    /// HTTP, or whose home it is.
+    Report {
+        /// Of which home.
+        home: u32,
+    },
     /// Something about images, which the worker of a home answers. Root, or whose
     /// home it is.
     Ask {

@@ -9,8 +9,10 @@
 //! Guarantees: what [`Link::receive`] returns was checked; whoever sends something
 //! else is not heard any more.
 
+pub mod client;
 pub mod control;
 pub mod report;
+pub mod served;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};

@@ -10,6 +10,31 @@ use super::{ImagePath, Version};
 pub struct Status {
     /// One of each.
     pub homes: Vec<HomeStatus>,
+    /// Lines in the logs of containers.
+    #[serde(default)]
+    pub lines: Lines,
+}
+
+/// What became of lines for the logs of containers, since the service was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lines {
+    /// Those that were written.
+    pub written: u64,
+    /// Those that could not be: a container without a log, for example.
+    pub failed: u64,
+    /// Those that were not tried: there were too many.
+    pub dropped: u64,
+}
+
+/// Views that containers attached, since the service was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Views {
+    /// How many were handed out.
+    pub attached: u64,
+    /// How many were wanted and could not be.
+    pub refused: u64,
+    /// To how many containers they were handed out.
+    pub containers: u64,
 }
 
 /// One home, as the supervisor sees it.
@@ -28,6 +53,9 @@ pub struct HomeStatus {
     /// Processes in the storage container's group that are not ours: it should run
     /// none.
     pub other_processes: u64,
+    /// Views of its images.
+    #[serde(default)]
+    pub views: Views,
     /// What is mounted.
     pub images: Vec<ImageStatus>,
 }

@@ -10,19 +10,21 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::questions::{ImageReport, WorkerReport};
+use super::ingested::Ingested;
 use super::{PATIENCE, WorkerError};
 use crate::config::FuseTuning;
 use crate::fs::{FsOptions, Owner};
 use crate::fuse::{Connection, SessionHandle};
 use crate::metrics::Metrics;
-use crate::serving::report::Reporter;
+use crate::serving::report::{self, Reporter};
 use crate::serving::{Parts, Prepared, Shared};
 use crate::store::ImageFiles;
 use crate::types::{Ino, KernelOffer, Region};
+use crate::wire::served::{ImageReport, WorkerReport};
 use crate::wire::{Begin, ImagePath, Link, MountNo, News, PROTOCOL, Version};
 
 /// After so many looks without a request an image's index needs no memory, and after
@@ -86,6 +88,8 @@ pub(super) struct Images {
     shared: Shared,
     table: Mutex<Table>,
     draining: AtomicBool,
+    pub(super) ingested: Ingested,
+    start: Instant,
 }
 
 impl Images {
@@ -103,6 +107,8 @@ impl Images {
             shared: Shared::new(begin.memory_bytes, &Arc::default())?,
             table: Mutex::default(),
             draining: AtomicBool::new(false),
+            ingested: Ingested::default(),
+            start: Instant::now(),
         })
     }
 
@@ -358,13 +364,24 @@ impl Images {
     /// How what is served is doing.
     pub(super) fn report(&self) -> WorkerReport {
         let table = self.table.lock();
-        let of_image = |(mount, served): (&MountNo, &Served)| ImageReport {
-            mount: mount.0,
-            path: served.name.0.clone(),
-            report: served.begun.reporter.report(),
+        let of_image = |(mount, served): (&MountNo, &Served)| {
+            let oldest = served.begun.session.oldest().age();
+            ImageReport {
+                mount: mount.0,
+                path: served.name.0.clone(),
+                oldest_request_seconds: oldest.as_ref().map_or(0.0, Duration::as_secs_f64),
+                report: served.begun.reporter.detailed(),
+            }
         };
+        let images: Vec<_> = table.served.iter().map(of_image).collect();
+        let mapped = images
+            .iter()
+            .map(|image| image.report.memory.index_mapped_bytes);
         WorkerReport {
-            images: table.served.iter().map(of_image).collect(),
+            memory: report::memory(self.shared.budget(), mapped.sum()),
+            ingest: self.ingested.report(),
+            uptime_seconds: self.start.elapsed().as_secs_f64(),
+            images,
         }
     }
 

@@ -9,11 +9,13 @@
 //! |---|---|
 //! | `images` | what is offered, and what is served |
 //! | [`questions`], `answering` | what owners ask, and how it is answered |
+//! | `ingested` | what was taken in, counted |
 //! | `library` | the images of the home, and their files |
 
 mod answering;
 mod error;
 mod images;
+mod ingested;
 mod library;
 pub mod questions;
 pub mod status;

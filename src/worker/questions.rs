@@ -3,14 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::serving::report::Report;
 use crate::types::{Digest, ImagePath};
 
 /// What is asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Question {
-    /// How what is served is doing: a [`WorkerReport`].
+    /// How what is served is doing: a
+    /// [`WorkerReport`](crate::wire::served::WorkerReport).
     Report,
     /// What images there are: [`Images`].
     Images,
@@ -73,25 +73,6 @@ pub enum Question {
 pub struct Failed {
     /// Why not, and what to do.
     pub error: String,
-}
-
-/// How what is served is doing.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct WorkerReport {
-    /// Each mount.
-    pub images: Vec<ImageReport>,
-}
-
-/// How a mount is doing.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ImageReport {
-    /// Its number.
-    pub mount: u32,
-    /// Where in `distros/`.
-    pub path: ImagePath,
-    /// Counters, requests and memory.
-    #[serde(flatten)]
-    pub report: Report,
 }
 
 /// What there is in a home.
@@ -230,4 +211,16 @@ pub struct VerifiedArchive {
 pub struct Reclaimed {
     /// What could not be removed, and why; nothing if all was.
     pub left: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::served::REPORT;
+
+    #[test]
+    fn what_the_supervisor_asks_by_itself_is_a_question() {
+        let question = serde_json::from_str(REPORT).unwrap();
+        assert!(matches!(question, Question::Report));
+    }
 }

@@ -9,6 +9,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod dialect;
+pub(crate) mod http;
 pub(crate) mod limited;
 pub(crate) mod load;
 pub(crate) mod mapping;

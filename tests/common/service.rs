@@ -5,6 +5,7 @@
 //! aborted.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -13,6 +14,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
+use distrofs::wire::client::ask_text;
+use distrofs::wire::control::Request;
+use distrofs::wire::report::Status;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::mount::{END_LIMIT, daemons_below};
@@ -62,7 +66,8 @@ impl Service {
         });
         let service = Self {
             path,
-            settings: Vec::new(),
+            // Nobody else's address.
+            settings: vec!["listen=".to_owned()],
             supervisor: None,
             over: Some(over),
             watchdog: Some(watchdog),
@@ -160,6 +165,42 @@ impl Service {
         kill_process(pid, Signal::TERM).expect("ask the supervisor to end");
         let status = wait(&mut supervisor, END_LIMIT).expect("it ends");
         assert!(status.success(), "{status}: {}", self.log());
+    }
+
+    /// Where HTTP is answered, once it is. The setting `listen` has to say that.
+    #[track_caller]
+    pub(crate) fn http(&self) -> SocketAddr {
+        let file = self.run_dir().join("api.addr");
+        let address = || fs::read_to_string(&file).ok()?.trim().parse().ok();
+        let is_there = eventually(READY_LIMIT, || address().is_some());
+        assert!(is_there, "nobody answers HTTP: {}", self.log());
+        address().expect("it was there")
+    }
+
+    /// The process that answers HTTP, if there is one.
+    pub(crate) fn api(&self) -> Option<Pid> {
+        daemons_below(&self.run_dir()).first().copied()
+    }
+
+    /// What the supervisor says of all homes, and of lines in logs.
+    #[track_caller]
+    pub(crate) fn told(&self) -> Status {
+        let text = ask_text(&self.run_dir(), &Request::Status, END_LIMIT, 1 << 20);
+        serde_json::from_str(&text.expect("ask")).expect("a status")
+    }
+
+    /// An image with these files and nothing else.
+    #[track_caller]
+    pub(crate) fn image(&self, name: &str, files: &[(&str, &str)]) -> PathBuf {
+        let tree = self.path.join(format!("{name}.tree"));
+        dir(&tree, 0o755);
+        for (path, content) in files {
+            super::view::file(&tree.join(path), 0o644, content.as_bytes());
+        }
+        let archive = self.path.join(format!("{name}.tgz"));
+        super::archive::tar(&tree, &archive, &["-z"]);
+        fs::remove_dir_all(&tree).expect("remove the tree");
+        archive
     }
 
     /// The worker of a home, if there is one.

@@ -101,6 +101,11 @@ impl Mounted {
             .sum()
     }
 
+    /// How long the oldest request is in progress.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        self.session.as_ref().unwrap().oldest().age()
+    }
+
     pub(crate) fn session(&mut self) -> SessionHandle {
         self.session.take().unwrap()
     }

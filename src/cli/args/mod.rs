@@ -3,12 +3,13 @@
 mod service;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
 
-use crate::config::{ByteSize, ConfigError, FuseTuning};
+use crate::config::{ByteSize, ConfigError, FuseTuning, LogFormat};
 use crate::container::Bind;
 use crate::view::Writable;
 pub(super) use service::{Abort, Attach, Image, ImageList, Mode, OneImage, Serve, Status};
@@ -21,6 +22,9 @@ pub(super) struct Args {
     /// Say more: -v what is done, -vv every detail.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(super) verbose: u8,
+    /// How log lines are written; `serve` has a setting for it
+    #[arg(long, global = true, value_name = "text|json")]
+    pub(super) log_format: Option<LogFormat>,
     #[command(subcommand)]
     pub(super) command: Command,
 }
@@ -64,6 +68,22 @@ pub(super) enum Command {
     Image(Image),
     /// Break the connections of an image that hangs: who waits for it gets an error.
     Abort(Abort),
+    /// What answers HTTP; the service starts it.
+    #[command(hide = true)]
+    Api {
+        /// The directory of the service's sockets.
+        #[arg(long)]
+        run: PathBuf,
+        /// Where to listen.
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// What writes a line into the log of a container; the service starts it.
+    #[command(hide = true)]
+    EmperorLog {
+        /// The container's home, for those who list processes.
+        home: PathBuf,
+    },
     /// What serves one home; the service starts it.
     #[command(hide = true)]
     Worker {

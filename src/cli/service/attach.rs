@@ -17,6 +17,9 @@ pub(super) fn run(job: Attach) -> Result<(), Failure> {
         image: job.image,
         writable: job.writable.map(|writable| writable.name().to_owned()),
         passwd: job.passwd,
+        at: std::path::absolute(&job.at)
+            .ok()
+            .map(|at| at.to_string_lossy().into_owned()),
     };
     let mut view = None;
     ask(&job.service.run, &request, |reply, fd| match reply {

@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use super::args::{self, Abort, Attach, Status};
 use super::{Failure, Verdict};
-use crate::sys::packets::Packets;
-use crate::wire::Link;
-use crate::wire::control::{CONTROL, Reply, Request};
+use crate::wire::client;
+use crate::wire::control::{Reply, Request};
 
 /// How long the service may take: the processes of a container's last start may have
 /// to end first.
@@ -41,25 +40,11 @@ fn ask(
     request: &Request,
     mut hear: impl FnMut(Reply, Option<OwnedFd>),
 ) -> Result<(), Failure> {
-    let socket = run.join(CONTROL);
-    let link = Packets::connect(&socket).map(Link::from).map_err(|cause| {
-        format!(
-            "no service answers at {}: {cause}: start `distrofs serve`, or name its directory \
-             with --run",
-            socket.display()
-        )
-    })?;
-    link.set_sending(PATIENCE)?;
-    link.set_receiving(PATIENCE)?;
-    link.send(request, &[])?;
-    loop {
-        match link.receive::<Reply>()? {
-            None => return Err("the service ended: try again".into()),
-            Some((Reply::Done, _)) => return Ok(()),
-            Some((Reply::Failed(why), _)) => return Err(why.into()),
-            Some((reply, fds)) => hear(reply, fds.into_iter().next()),
-        }
-    }
+    let asked = client::ask(run, request, PATIENCE, |reply, fd| {
+        hear(reply, fd);
+        Ok(())
+    });
+    Ok(asked?)
 }
 
 /// The same for what is answered by a text.

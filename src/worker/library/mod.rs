@@ -149,7 +149,11 @@ impl Library {
         let mut is_any = false;
         for sighting in scan.sightings.iter().filter(is_finished) {
             is_any = true;
+            let began = Instant::now();
             let outcome = self.home.take(sighting, self.work(&progress));
+            images
+                .ingested
+                .count(&outcome, sighting.bytes, began.elapsed());
             *self.indexing.lock() = None;
             if let Outcome::Ready { path, notes, .. } = outcome {
                 images.say(&path, "a new version was taken in");
