@@ -198,7 +198,7 @@ fn its_user_is_told_how_all_are_doing_and_nothing_else() {
         },
         Request::Attach {
             container: 30_001,
-            image,
+            image: Some(image),
             writable: None,
             passwd: false,
             at: None,

@@ -446,3 +446,46 @@ fn a_service_that_was_stopped_serves_again_and_containers_never_notice() {
         service.mounts()
     );
 }
+
+#[test]
+fn a_launcher_finds_the_view_of_its_container_where_the_shared_tree_is() {
+    let mut service = Service::new(&[S]);
+    service.upload(S, &debian_tgz(), "debian.tgz");
+    service.set("containers={ 30001 = \"30000/debian\" }");
+    service.start();
+    let at = service.distros(S).join("debian");
+    fs::write(at.join("tmp/of-all"), "shared").expect("write a file");
+    let program = common::program::binary();
+    let hook = |service: &Service, container: u32, script: &str| {
+        let text = format!(
+            "mount --make-rprivate /; p='{}'; run='{}'; at='{}'\n{script}",
+            program.display(),
+            service.run_dir().display(),
+            at.display()
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-euc", &text, "sh", &container.to_string()]);
+        run(&mut command)
+    };
+    let all = "$p attach $1 --run $run; [ ! -e $at/tmp/of-all ]; echo own > $at/tmp/own
+               root=$(mktemp -d); mount --bind $at $root; cat $root/tmp/own; umount $root; rmdir $root
+               $p detach $1 --run $run; cat $at/tmp/of-all; [ ! -e $at/tmp/own ]
+               ! $p detach $1 --run $run";
+    let done = hook(&service, 30_001, all).ok();
+    assert_eq!(done.stdout, "own\nshared\n");
+    assert!(done.stderr.contains("no view of a container"), "{done:?}");
+    // What all share is nobody's to detach.
+    assert!(at.join("etc/passwd").exists());
+    hook(&service, 30_001, "cat $at/tmp/of-all").ok();
+    let other = hook(&service, 30_002, "$p attach $1 --run $run");
+    other.refused(1, &["no image is chosen for container 30002", "--image"]);
+    // The customer puts a link where the root of the launcher would mount.
+    let moved = service.distros(S).join("moved");
+    service.stop();
+    fs::rename(&at, &moved).expect("move the directory");
+    std::os::unix::fs::symlink("/etc", &at).expect("link");
+    service.start();
+    hook(&service, 30_001, "$p attach $1 --run $run").refused(1, &["debian"]);
+    assert!(fs::metadata("/etc/passwd").is_ok_and(|found| found.uid() == 0));
+    service.stop();
+}

@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("metrics", &[]),
     ("budget", &["types"]),
-    ("config", &[]),
+    ("config", &["types"]),
     ("sys", &["types"]),
     ("source", &["types", "metrics", "budget", "sys"]),
     ("index", &["types"]),

@@ -63,6 +63,7 @@ pub fn run() -> ExitCode {
         Command::View(job) => view::run(&job),
         Command::Serve(job) => serve::run(&job, logging),
         Command::Attach(job) => service::attach(job),
+        Command::Detach(job) => service::detach(&job),
         Command::Status(job) => service::status(&job),
         Command::Image(job) => return conclude(service::image(job)),
         Command::Abort(job) => service::abort(job),

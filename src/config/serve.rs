@@ -1,5 +1,6 @@
 //! The settings of `distrofs serve`, as a file in TOML has them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{ByteSize, ConfigError, FuseTuning};
+use crate::types::ImageOf;
 
 /// What `serve` is to do. Every setting has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +35,9 @@ pub struct ServeConfig {
     pub versions_kept: u32,
     /// What containers may write if `attach` does not say: `paths` or `tree`.
     pub writable: String,
+    /// The image of each container that has one, by its number, as `30000/debian`:
+    /// what `attach` gives it if it is not told which.
+    pub containers: BTreeMap<String, ImageOf>,
     /// Settings of sessions, as `key=value`.
     pub tune: Vec<String>,
     /// Where `/metrics` and `/healthz` are answered: an address of this machine for
@@ -89,6 +94,7 @@ impl Default for ServeConfig {
             cpu_weight: 100,
             versions_kept: 3,
             writable: "tree".to_owned(),
+            containers: BTreeMap::new(),
             tune: Vec::new(),
             listen: "127.0.0.1:8080".to_owned(),
             api_user: 65_534,
@@ -175,6 +181,9 @@ impl ServeConfig {
             );
         }
         self.listen()?;
+        if let Some(name) = self.containers.keys().find(|name| number(name).is_none()) {
+            return wrong("containers", &format!("{name} is no number of a user"));
+        }
         let mut tuning = FuseTuning::default();
         self.tune.iter().try_for_each(|setting| tuning.set(setting))
     }
@@ -200,11 +209,23 @@ impl ServeConfig {
         }
     }
 
+    /// The image that is chosen for a container.
+    pub fn image_of(&self, container: u32) -> Option<&ImageOf> {
+        let mut all = self.containers.iter();
+        let found = all.find(|(name, _)| number(name) == Some(container));
+        found.map(|(_, image)| image)
+    }
+
     /// Where archives, indexes and what containers write are kept.
     pub fn state(&self) -> PathBuf {
         let default = || self.homes.join(".distrofs");
         self.state.clone().unwrap_or_else(default)
     }
+}
+
+/// The number of a container's user: root is none.
+fn number(name: &str) -> Option<u32> {
+    name.parse().ok().filter(|number| *number != 0)
 }
 
 #[cfg(test)]
@@ -265,6 +286,7 @@ mod tests {
             ("writable=all", "tree"),
             ("tune=[\"spin\"]", "key=value"),
             ("storage=[0]", "root"),
+            ("containers={ x = \"30000/web\" }", "number"),
             ("storage=[65534]", "api_user"),
             ("listen=0.0.0.0:8080", "proxy"),
             ("listen=192.0.2.1:8080", "proxy"),

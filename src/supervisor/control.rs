@@ -141,7 +141,7 @@ fn reply(
             if !is_root {
                 return Err(SupervisorError::Forbidden);
             }
-            let ImageOf { home, path } = image;
+            let ImageOf { home, path } = supervisor.chosen(container, image)?;
             let writable = writable.unwrap_or_else(|| supervisor.config.writable.clone());
             let writable = match &*writable {
                 "paths" => Writable::Paths,
@@ -168,6 +168,14 @@ fn reply(
             given.map_err(lost)?;
             home.consumers.attached(container, &path, at.as_deref());
             Ok(())
+        }
+        Request::Place { container, image } => {
+            if !is_root {
+                return Err(SupervisorError::Forbidden);
+            }
+            let ImageOf { home, path } = supervisor.chosen(container, image)?;
+            let home = supervisor.home(home)?.path().to_owned();
+            link.send(&Reply::Place { home, path }, &[]).map_err(lost)
         }
         Request::Status => {
             let all = supervisor.homes.iter();

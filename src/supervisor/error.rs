@@ -72,6 +72,14 @@ pub enum SupervisorError {
         /// What was asked for.
         path: ImagePath,
     },
+    /// Nobody said which image it is to have.
+    #[error(
+        "no image is chosen for container {container}: give --image, or name it in the settings, under containers"
+    )]
+    NotChosen {
+        /// The user of the container.
+        container: u32,
+    },
     /// It is not known yet what there is.
     #[error("home {home} is being started: try again")]
     Starting {

@@ -123,6 +123,11 @@ impl Home {
         move |cause| SupervisorError::Worker { home, doing, cause }
     }
 
+    /// Where the home is.
+    pub(super) fn path(&self) -> &Path {
+        &self.paths.home
+    }
+
     /// Serves the home until it is stopped.
     pub(super) fn run(self: &Arc<Self>) {
         let mut process = Process::new();

@@ -46,6 +46,7 @@ use crate::config::{FuseTuning, ServeConfig};
 use crate::sys::cgroup::{self, Limits};
 use crate::sys::packets::Listener;
 use crate::sys::signal::Signals;
+use crate::types::ImageOf;
 use crate::view::State;
 use crate::wire::control::CONTROL;
 use crate::wire::{Begin, PROTOCOL};
@@ -161,6 +162,13 @@ impl Supervisor {
         let listen = self.config.listen().ok().flatten()?;
         let (user, run) = (self.config.api_user, self.config.run.clone());
         Some(Api::new(user, listen, run))
+    }
+
+    /// The image that a container is to have: what was asked for, or what is chosen
+    /// for it.
+    fn chosen(&self, container: u32, image: Option<ImageOf>) -> Result<ImageOf, SupervisorError> {
+        let image = image.or_else(|| self.config.image_of(container).cloned());
+        image.ok_or(SupervisorError::NotChosen { container })
     }
 
     fn home(&self, uid: u32) -> Result<&Arc<Home>, SupervisorError> {

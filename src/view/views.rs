@@ -170,6 +170,7 @@ impl State {
                 writable: new.writable,
                 passwd: new.passwd.then_some(new.container),
                 is_of_user: false,
+                source: compose::SOURCE,
             },
         )?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -224,6 +225,7 @@ impl State {
                 writable: wanted.writable,
                 passwd: wanted.passwd.then_some(wanted.container),
                 is_of_user: false,
+                source: compose::SOURCE,
             },
         )?;
         self.note(&home, Path::new(""), &prepared)?;
@@ -252,6 +254,7 @@ impl State {
                 writable,
                 passwd: None,
                 is_of_user: false,
+                source: compose::SHARED_SOURCE,
             },
         )?;
         self.note(&home, Path::new(""), &prepared)?;
@@ -520,7 +523,8 @@ fn is_view(at: &Path) -> Result<bool, ViewError> {
     Ok(found.as_ref().is_some_and(is_ours))
 }
 
-fn is_ours(entry: &mountinfo::MountEntry) -> bool {
+/// Whether a mount is a container's own view, and not one that all share.
+pub fn is_ours(entry: &mountinfo::MountEntry) -> bool {
     entry.source == compose::SOURCE && entry.fs_type == "overlay"
 }
 

@@ -12,7 +12,9 @@ use clap::{ArgAction, Parser, Subcommand};
 use crate::config::{ByteSize, ConfigError, FuseTuning, LogFormat};
 use crate::container::Bind;
 use crate::view::Writable;
-pub(super) use service::{Abort, Attach, Image, ImageList, Mode, OneImage, Serve, Status};
+pub(super) use service::{
+    Abort, Attach, Detach, Image, ImageList, Mode, OneImage, Serve, Status, Target,
+};
 
 /// Serves a container image archive as a read-only filesystem, without
 /// unpacking it.
@@ -61,6 +63,8 @@ pub(super) enum Command {
     /// Attach a container's own view of an image that is served: for the hook of a
     /// launcher.
     Attach(Attach),
+    /// Take a container's view away again, where `attach` put it.
+    Detach(Detach),
     /// Show what a service serves, and how that is doing.
     Status(Status),
     /// Show and change the images that a service has.

@@ -6,8 +6,7 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use super::{Writable, parse_interval, parse_writable};
-use crate::types::NameError;
-use crate::wire::control::ImageOf;
+use crate::types::ImageOf;
 
 /// `distrofs serve`
 #[derive(Debug, clap::Args)]
@@ -31,17 +30,38 @@ pub(in super::super) struct Service {
     pub(in super::super) run: PathBuf,
 }
 
+/// A container's view, and where it is.
+#[derive(Debug, clap::Args)]
+pub(in super::super) struct Target {
+    /// The image: the storage container's user, and the path in its `distros`
+    /// [default: what the service's settings name for this container]
+    #[arg(long, value_name = "UID/PATH")]
+    pub(in super::super) image: Option<ImageOf>,
+    /// The directory that the view is attached on, in this mount namespace [default:
+    /// where the image is in the storage container's `distros`, so that a launcher
+    /// finds this view in place of the tree that all share]
+    #[arg(long, value_name = "DIR")]
+    pub(in super::super) at: Option<PathBuf>,
+}
+
+/// `distrofs detach`
+#[derive(Debug, clap::Args)]
+pub(in super::super) struct Detach {
+    /// The user of the container
+    pub(in super::super) container: u32,
+    #[command(flatten)]
+    pub(in super::super) target: Target,
+    #[command(flatten)]
+    pub(in super::super) service: Service,
+}
+
 /// `distrofs attach`
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct Attach {
     /// The user of the container
     pub(in super::super) container: u32,
-    /// The image: the storage container's user, and the path in its `distros`
-    #[arg(long, value_name = "UID/PATH", value_parser = parse_image)]
-    pub(in super::super) image: ImageOf,
-    /// An existing directory to attach the view on
-    #[arg(long, value_name = "DIR")]
-    pub(in super::super) at: PathBuf,
+    #[command(flatten)]
+    pub(in super::super) target: Target,
     /// What the container may write [default: as the service's settings say]
     #[arg(long, value_name = "paths|tree|none", value_parser = parse_writable)]
     pub(in super::super) writable: Option<Writable>,
@@ -76,7 +96,7 @@ pub(in super::super) struct Status {
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct Abort {
     /// The image: the storage container's user, and the path in its `distros`
-    #[arg(value_name = "UID/PATH", value_parser = parse_image)]
+    #[arg(value_name = "UID/PATH")]
     pub(in super::super) image: ImageOf,
     #[command(flatten)]
     pub(in super::super) service: Service,
@@ -125,7 +145,7 @@ pub(in super::super) struct ImageList {
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct OneImage {
     /// The image: the storage container's user, and the path in its `distros`
-    #[arg(value_name = "UID/PATH", value_parser = parse_image)]
+    #[arg(value_name = "UID/PATH")]
     pub(in super::super) image: ImageOf,
     /// Print JSON
     #[arg(long)]
@@ -199,15 +219,6 @@ fn parse_mode(text: &str) -> Result<Mode, String> {
         .ok_or_else(|| "give up to four octal digits, as 777 or 1777, or `archive`".to_owned())
 }
 
-fn parse_image(text: &str) -> Result<ImageOf, String> {
-    let (home, path) = text
-        .split_once('/')
-        .ok_or("give UID/PATH, as 30000/debian")?;
-    let home = home.parse().map_err(|_| "give UID/PATH, as 30000/debian")?;
-    let path = path.parse().map_err(|error: NameError| error.to_string())?;
-    Ok(ImageOf { home, path })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,15 +229,6 @@ mod tests {
         assert_eq!(parse_mode("1777"), Ok(Mode::Bits(0o1777)));
         for wrong in ["", "+7", "8", "17777", "0o7", "a+w"] {
             assert!(parse_mode(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn an_image_is_a_home_and_a_path() {
-        let image = parse_image("30000/debian").unwrap();
-        assert_eq!((image.home, image.path.as_str()), (30_000, "debian"));
-        for wrong in ["", "debian", "/debian", "30000/", "30000/a/b", "30000/.."] {
-            assert!(parse_image(wrong).is_err(), "{wrong}");
         }
     }
 }

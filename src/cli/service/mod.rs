@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use super::args::{self, Abort, Attach, Status};
+use super::args::{self, Abort, Attach, Detach, Status};
 use super::{Failure, Verdict};
 use crate::wire::client;
 use crate::wire::control::{Reply, Request};
@@ -19,6 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn attach(job: Attach) -> Result<(), Failure> {
     attach::run(job)
+}
+
+pub(super) fn detach(job: &Detach) -> Result<(), Failure> {
+    attach::undo(job)
 }
 
 pub(super) fn status(job: &Status) -> Result<(), Failure> {
