@@ -5,6 +5,7 @@
 //! wrong thread, a mount that is not ours) is turned into values.
 
 pub mod alloc;
+pub mod breadcrumbs;
 pub mod cgroup;
 pub mod confine;
 pub mod contain;
@@ -12,6 +13,7 @@ pub mod daemon;
 mod fault;
 pub mod file;
 mod fusermount;
+mod handler;
 pub mod ioctl;
 pub mod lease;
 pub mod map;
