@@ -434,6 +434,7 @@ fn unmounting_ends_the_session_and_leaves_later_mounts_alone() {
             &Default::default(),
             metrics,
             report,
+            Default::default(),
         )
         .unwrap();
         (mount, session)

@@ -28,6 +28,7 @@ use crate::fuse::reads::{Failures, Range, Reads};
 use crate::fuse::session::Answers;
 use crate::fuse::spin::Spin;
 use crate::metrics::{Metrics, Op};
+use crate::sys::breadcrumbs::Crumb;
 use crate::sys::ioctl::{self, Question};
 use crate::types::KernelOffer;
 
@@ -48,6 +49,7 @@ pub(super) struct Adapter {
     refusals: Quiet,
     invalidations: Arc<Invalidations>,
     spin: Spin,
+    crumb: Crumb,
     daemon_uid: u32,
     /// Set when the session has begun.
     offer: Arc<OnceLock<KernelOffer>>,
@@ -62,6 +64,7 @@ impl Adapter {
         metrics: Arc<Metrics>,
         answers: Answers,
         offer: Arc<OnceLock<KernelOffer>>,
+        crumb: Crumb,
     ) -> io::Result<Adapter> {
         let failures = Arc::new(Failures::new(Arc::clone(&metrics)));
         let reads = Reads::new(
@@ -69,6 +72,7 @@ impl Adapter {
             tuning,
             Arc::clone(&metrics),
             Arc::clone(&failures),
+            crumb.clone(),
         );
         Ok(Adapter {
             fs,
@@ -80,6 +84,7 @@ impl Adapter {
             refusals: Quiet::default(),
             invalidations: Arc::default(),
             spin: Spin::start(fd, tuning.spin)?,
+            crumb,
             daemon_uid: rustix::process::geteuid().as_raw(),
             offer,
         })
@@ -94,6 +99,7 @@ impl Adapter {
     fn serve(&self, op: Op, answer: impl FnOnce()) {
         self.metrics.arrived(op);
         let arrived = Instant::now();
+        let _open = self.crumb.open();
         if catch_unwind(AssertUnwindSafe(answer)).is_err() {
             tracing::error!(op = op.name(), "a request panicked and was answered EIO");
         }
@@ -214,6 +220,7 @@ impl Filesystem for Adapter {
     ) {
         self.metrics.arrived(Op::Read);
         let arrived = Instant::now();
+        let _open = self.crumb.open();
         let range = Range {
             ino: ino.0,
             offset,

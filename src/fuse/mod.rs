@@ -20,5 +20,7 @@ mod quiet;
 mod reads;
 mod session;
 mod spin;
+mod tombstone;
 
 pub use session::{Answers, Connection, SessionError, SessionHandle, serve};
+pub use tombstone::Tombstone;

@@ -13,6 +13,7 @@ use crate::fuse::deadline::{Deadlines, Ticket};
 use crate::fuse::pool::Pool;
 use crate::fuse::quiet::Quiet;
 use crate::metrics::{Metrics, Op};
+use crate::sys::breadcrumbs::Crumb;
 
 thread_local! {
     /// Each thread that answers reads keeps one buffer, as large as the largest
@@ -78,6 +79,7 @@ impl Reads {
         tuning: &FuseTuning,
         metrics: Arc<Metrics>,
         failures: Arc<Failures>,
+        crumb: Crumb,
     ) -> Reads {
         let (late, counted) = (Arc::clone(&failures), Arc::clone(&metrics));
         let deadlines = Deadlines::new(
@@ -90,6 +92,7 @@ impl Reads {
         let (work, failed) = (Arc::clone(&fs), Arc::clone(&failures));
         let done = Arc::clone(&metrics);
         let pool = Pool::new(tuning.workers, move |job: Job| {
+            let _open = crumb.open();
             answer(&work, &failed, &job);
             done.answered(Op::Read, job.arrived.elapsed());
         });

@@ -13,6 +13,7 @@ use crate::fs::{FsError, ImageFs};
 use crate::fuse::adapter::Adapter;
 use crate::fuse::adopt;
 use crate::metrics::Metrics;
+use crate::sys::breadcrumbs::Crumb;
 use crate::sys::ioctl::Question;
 use crate::sys::nonblock::set_nonblocking;
 use crate::types::KernelOffer;
@@ -79,20 +80,22 @@ impl Connection {
     }
 }
 
-/// Serves `fs` on a connection. When this returns, the mount answers.
+/// Serves `fs` on a connection, marking each request that is worked on with `crumb`.
+/// When this returns, the mount answers.
 pub fn serve(
     connection: Connection,
     fs: Arc<ImageFs>,
     tuning: &FuseTuning,
     metrics: Arc<Metrics>,
     answers: Answers,
+    crumb: Crumb,
 ) -> Result<SessionHandle, SessionError> {
     let offer = Arc::new(OnceLock::new());
     // Polling is set for all who have the connection, and whoever polled may have
     // been killed.
     set_nonblocking(connection.fd(), false).map_err(SessionError::Handshake)?;
     let noted = Arc::clone(&offer);
-    let adapter = Adapter::start(connection.fd(), fs, tuning, metrics, answers, noted);
+    let adapter = Adapter::start(connection.fd(), fs, tuning, metrics, answers, noted, crumb);
     let adapter = adapter.map_err(SessionError::Thread)?;
     let invalidations = adapter.invalidations();
     let mut config = Config::default();

@@ -21,6 +21,7 @@ use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::source::{BlockSource, Decoders};
 use crate::sys::alloc;
+use crate::sys::breadcrumbs::Crumb;
 use crate::sys::ioctl::Question;
 use crate::types::Ino;
 use crate::view::Plan;
@@ -139,13 +140,20 @@ impl Prepared {
         })
     }
 
-    /// Serves it. When this returns, the mount answers.
+    /// Serves it, marking with `crumb` what is worked on. When this returns, the mount
+    /// answers.
     pub fn serve(
         self,
         connection: Connection,
         tuning: &FuseTuning,
+        crumb: Crumb,
     ) -> Result<SessionHandle, SessionError> {
-        fuse::serve(connection, self.fs, tuning, self.metrics, self.answers)
+        let Prepared {
+            fs,
+            answers,
+            metrics,
+        } = self;
+        fuse::serve(connection, fs, tuning, metrics, answers, crumb)
     }
 }
 

@@ -47,6 +47,7 @@ fn mounted_at(dir: tempfile::TempDir, fs: ImageFs, settings: &[&str]) -> Mounted
         &tuning,
         Arc::clone(&metrics),
         report,
+        Default::default(),
     )
     .unwrap();
     let path = mount.target().to_owned();
