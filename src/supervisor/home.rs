@@ -4,7 +4,7 @@
 //! the worker says is taken for what a customer may have made it say: it can mount
 //! what it offers, in its own home, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,11 +13,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::SupervisorError;
+use super::deaths::Deaths;
 use super::known::Known;
 use super::mounts::{MountPoints, descriptors};
 use super::orders::Orders;
 use super::places::Places;
 use super::process::Process;
+use crate::sys::breadcrumbs::Trail;
 use crate::sys::packets::Listener;
 use crate::sys::{cgroup, mount};
 use crate::view::{Composed, Detached, Image, State, Writable};
@@ -49,11 +51,12 @@ pub(super) struct Home {
     groups: Vec<PathBuf>,
     home: OwnedFd,
     store: OwnedFd,
-    paths: Paths,
+    pub(super) paths: Paths,
     views: State,
     read_ahead_kib: u32,
     known: Mutex<Known>,
-    settled: Condvar,
+    /// Told of all that may be waited for.
+    pub(super) settled: Condvar,
     stopping: AtomicBool,
     restarts: AtomicU64,
 }
@@ -91,7 +94,9 @@ impl Home {
                 current: BTreeMap::new(),
                 orders: None,
                 worker: None,
-                is_draining: false,
+                is_relieved: false,
+                handed: BTreeSet::new(),
+                deaths: Deaths::default(),
                 is_settled: false,
                 expected: Vec::new(),
                 asked: BTreeMap::new(),
@@ -103,13 +108,20 @@ impl Home {
         })
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failed(&self, doing: &'static str) -> impl Fn(std::io::Error) -> SupervisorError {
         let home = self.uid;
         move |cause| SupervisorError::Worker { home, doing, cause }
+    }
+
+    fn tombstone(&self, path: &ImagePath) -> SupervisorError {
+        SupervisorError::Tombstone {
+            home: self.uid,
+            path: path.clone(),
+        }
     }
 
     /// Serves the home until it is stopped.
@@ -131,7 +143,9 @@ impl Home {
             if self.stopping.load(Ordering::Relaxed) {
                 break;
             }
-            process.end();
+            if let Some((status, found)) = process.end() {
+                self.known().mourn(self.uid, status, &found);
+            }
             let pause = process.pause();
             self.restarts.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
@@ -143,26 +157,30 @@ impl Home {
         }
     }
 
-    /// A worker that serves still, after another supervisor ended.
-    fn take_over(&self) -> Option<Link> {
-        let packets = crate::sys::packets::Packets::connect(&self.paths.socket).ok()?;
-        let link = Link::from(packets);
-        self.known().orders = Some(Orders::new(link.try_clone().ok()?).ok()?);
-        tracing::info!(home = self.uid, "a worker is there already");
-        Some(link)
-    }
-
     /// A new worker, which goes on with what the one before served.
     fn start(&self, process: &mut Process) -> Result<Link, SupervisorError> {
         let doing = self.failed("start it");
         let (ours, theirs) = Link::pair().map_err(&doing)?;
         let listener = Listener::bind(&self.paths.socket, 0o600).map_err(&doing)?;
+        let trail = Trail::new().map_err(&doing)?;
+        let marks = trail.as_fd().try_clone_to_owned().map_err(&doing)?;
         process
-            .start(&self.begin, &self.paths.home, &self.groups, theirs.as_fd())
+            .start(
+                &self.begin,
+                &self.paths.home,
+                &self.groups,
+                theirs.as_fd(),
+                trail,
+            )
             .map_err(&doing)?;
         drop(theirs);
         let orders = ours.try_clone().and_then(Orders::new).map_err(&doing)?;
-        let fds = [self.home.as_fd(), self.store.as_fd(), listener.as_fd()];
+        let fds = [
+            self.home.as_fd(),
+            self.store.as_fd(),
+            listener.as_fd(),
+            marks.as_fd(),
+        ];
         let begin = Order::Begin(self.begin.clone());
         orders.give(begin, &fds).map_err(&doing)?;
         let mut known = self.known();
@@ -178,31 +196,25 @@ impl Home {
                 path: held.path.clone(),
                 version: held.version,
                 offer,
+                is_tombstone: held.is_tombstone,
             };
             orders.give(order, &descriptors(held)).map_err(&doing)?;
         }
+        let known = &mut *known;
+        known.handed = known.mounts.keys().copied().collect();
         known.orders = Some(orders);
+        self.settled.notify_all();
         Ok(ours)
     }
 
     /// Does what the worker's news ask for, until it is gone.
     fn listen(self: &Arc<Self>, link: &Link, process: &mut Process) {
+        if !self.greet(link, process) {
+            return;
+        }
         loop {
             match link.receive::<News>() {
                 Ok(None) => return,
-                Ok(Some((
-                    News::Hello {
-                        pid, is_draining, ..
-                    },
-                    _,
-                ))) => {
-                    if process.is_unknown() {
-                        process.adopt(pid, self.uid);
-                    }
-                    let mut known = self.known();
-                    known.worker = Some(pid);
-                    known.is_draining = is_draining;
-                }
                 Ok(Some((news, fds))) => {
                     if let Err(error) = self.hear(news, fds) {
                         tracing::error!(home = self.uid, %error, "an image is not served");
@@ -237,8 +249,11 @@ impl Home {
                 path,
                 version,
                 offer,
+                is_tombstone,
             } => {
-                self.known().hold(mount, path, version, offer, fds);
+                let mut known = self.known();
+                known.is_relieved |= is_tombstone;
+                known.hold(mount, path, version, offer, fds);
                 Ok(())
             }
             News::Settled => {
@@ -249,7 +264,7 @@ impl Home {
                 if let Err(error) = swept {
                     tracing::warn!(home = self.uid, %error, "mounts of before are left");
                 }
-                if std::mem::take(&mut known.is_draining) {
+                if known.is_relieved {
                     // Another one goes on with what it held, and takes in what is new.
                     drop(known);
                     return self.order(Order::Leave);
@@ -316,6 +331,7 @@ impl Home {
             version: held.version,
             is_current: known.current.get(&held.path) == Some(mount),
             mount: mount.0,
+            is_tombstone: held.is_tombstone,
         });
         let of_group = |group: &PathBuf| {
             let all = group.parent().map(cgroup::processes);
@@ -333,6 +349,7 @@ impl Home {
             memory_limit_bytes: self.begin.memory_bytes,
             other_processes: u64::try_from(others).unwrap_or(u64::MAX),
             images: images.collect(),
+            tombstones: known.deaths.tombstones(),
         }
     }
 
@@ -368,10 +385,17 @@ impl Home {
     ) -> Result<(), SupervisorError> {
         let mut known = self.known();
         if self.stopping.load(Ordering::Relaxed)
-            || known.is_draining
+            || known.is_relieved
             || known.is_current(path, version)
         {
             return Ok(());
+        }
+        known.deaths.forgive_others(path, version);
+        if known.deaths.is_tombstone(path, version) {
+            if !known.current.contains_key(path) {
+                known.places.retract(path)?;
+            }
+            return Err(self.tombstone(path));
         }
         if known.mounts.len() >= MOUNTS_MAX {
             return Err(self.failed("mount more for it")(std::io::Error::other(
@@ -405,6 +429,8 @@ impl Home {
         };
         if held.offer.replace(offer).is_some() {
             // Adopted.
+            known.handed.remove(&mount);
+            self.settled.notify_all();
             return Ok(());
         }
         let (path, at) = (held.path.clone(), held.at.clone());
@@ -502,6 +528,9 @@ impl Home {
         let current = known.current.get(path);
         let held = current.and_then(|mount| known.mounts.get(mount));
         let at = held.map(|held| held.at.clone());
+        if held.map_or(known.deaths.has(path), |held| held.is_tombstone) {
+            return Err(self.tombstone(path));
+        }
         drop(known);
         let at = at.ok_or_else(|| SupervisorError::NoImage {
             home: self.uid,

@@ -10,12 +10,15 @@
 //! | `images` | what is offered, and what is served |
 //! | [`questions`] | what owners ask |
 //! | `library` | the images of the home, and their files |
+//! | `marked`, `tombstone` | what is left for the next worker, and what it does not do again |
 
 mod error;
 mod images;
 mod library;
+mod marked;
 pub mod questions;
 pub mod status;
+mod tombstone;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -23,6 +26,7 @@ use std::time::Duration;
 
 pub use error::WorkerError;
 
+use crate::sys::breadcrumbs::Breadcrumbs;
 use crate::sys::confine::confine;
 use crate::sys::packets::Listener;
 use crate::sys::spawn;
@@ -48,12 +52,15 @@ pub fn run(link: Link) -> Result<(), WorkerError> {
     if begin.protocol != PROTOCOL {
         return Err(WorkerError::Order);
     }
-    let [home, store, listener] = <[OwnedFd; 3]>::try_from(fds).map_err(|_| WorkerError::Order)?;
+    let [home, store, listener, trail] =
+        <[OwnedFd; 4]>::try_from(fds).map_err(|_| WorkerError::Order)?;
+    let breadcrumbs = Breadcrumbs::of(&trail).map_err(WorkerError::Confine)?;
+    breadcrumbs.note_faults();
     if !confine(&[&home, &store]).map_err(WorkerError::Confine)? {
         tracing::warn!("this kernel has no Landlock: what users may do is all that confines");
     }
     let listener = Listener::from(listener);
-    let images = Arc::new(Images::new(&begin)?);
+    let images = Arc::new(Images::new(&begin, breadcrumbs)?);
     images.connect(Some(link.try_clone().map_err(WorkerError::Link)?));
     let library = Library::open(home, store, &begin)?;
     let looking = Arc::clone(&images);
@@ -108,6 +115,7 @@ enum Attended {
 
 /// Does what the supervisor says.
 fn attend(link: &Link, images: &Arc<Images>) -> Result<Attended, WorkerError> {
+    let own = images.own_work();
     loop {
         let (order, fds) = match link.receive::<Order>() {
             Ok(Some(received)) => received,
@@ -129,8 +137,19 @@ fn attend(link: &Link, images: &Arc<Images>) -> Result<Attended, WorkerError> {
                 path,
                 version,
                 offer,
+                is_tombstone: true,
+            } => images.bury(mount, (path, version), offer, fds)?,
+            Order::Adopt {
+                mount,
+                path,
+                version,
+                offer,
+                is_tombstone: false,
             } => images.adopt(mount, path, version, offer, fds)?,
-            Order::Ask { id, question } => images.answer(id, &question),
+            Order::Ask { id, question } => {
+                let _open = own.open();
+                images.answer(id, &question);
+            }
             Order::Drain => {
                 if images.drain() {
                     return Ok(Attended::Left);
@@ -154,8 +173,12 @@ fn keep(images: &Images) -> ! {
 /// Looks at the home again and again.
 fn look(mut library: Library, images: &Images) {
     let mut settled = false;
+    let own = images.own_work();
     while !images.is_draining() {
-        let seen = library.look(images);
+        let seen = {
+            let _open = own.open();
+            library.look(images)
+        };
         if let Err(error) = &seen {
             tracing::warn!(%error, "cannot look at the images of the home");
         }

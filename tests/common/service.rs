@@ -33,6 +33,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 pub(crate) struct Service {
     path: PathBuf,
     settings: Vec<String>,
+    program: PathBuf,
     supervisor: Option<Child>,
     over: Option<Sender<()>>,
     watchdog: Option<JoinHandle<()>>,
@@ -63,6 +64,7 @@ impl Service {
         let service = Self {
             path,
             settings: Vec::new(),
+            program: super::program::binary(),
             supervisor: None,
             over: Some(over),
             watchdog: Some(watchdog),
@@ -81,6 +83,12 @@ impl Service {
     /// Changes a setting, from the next start on.
     pub(crate) fn set(&mut self, setting: &str) {
         self.settings.push(setting.to_owned());
+    }
+
+    /// Has another file be the program, from the next start on. It has to be called as
+    /// the one under test is.
+    pub(crate) fn set_program(&mut self, program: PathBuf) {
+        self.program = program;
     }
 
     /// The directory that all is in.
@@ -126,7 +134,8 @@ impl Service {
     #[track_caller]
     pub(crate) fn start_only(&mut self) {
         let log = File::create(self.path.join("log")).expect("make a log");
-        let mut command = distrofs(["serve", "-v"]);
+        let mut command = Command::new(&self.program);
+        command.args(["serve", "-v"]);
         command.args([
             "--set",
             &format!("homes={}", self.path.join("containers").display()),
@@ -152,12 +161,23 @@ impl Service {
         supervisor.wait().expect("wait for the supervisor");
     }
 
-    /// Has it end; its status.
+    /// Has it end, and takes all away.
     #[track_caller]
     pub(crate) fn stop(&mut self) {
+        self.end(Signal::TERM);
+    }
+
+    /// Has it end, and leave all as it is.
+    #[track_caller]
+    pub(crate) fn hand_over(&mut self) {
+        self.end(Signal::HUP);
+    }
+
+    #[track_caller]
+    fn end(&mut self, signal: Signal) {
         let mut supervisor = self.supervisor.take().expect("it runs");
         let pid = Pid::from_child(&supervisor);
-        kill_process(pid, Signal::TERM).expect("ask the supervisor to end");
+        kill_process(pid, signal).expect("ask the supervisor to end");
         let status = wait(&mut supervisor, END_LIMIT).expect("it ends");
         assert!(status.success(), "{status}: {}", self.log());
     }

@@ -10,7 +10,7 @@ use super::super::table::{Align, Table};
 use super::super::{Failure, text};
 use super::ask_text;
 use crate::wire::control::Request;
-use crate::wire::report::{HomeStatus, Status};
+use crate::wire::report::{HomeStatus, Status, Tombstone};
 use crate::worker::questions::{ImageReport, Question, WorkerReport};
 
 /// To the upper left corner, and nothing below: what was there is drawn over.
@@ -128,9 +128,10 @@ fn print_home(home: &Home, out: &mut dyn Write) -> io::Result<()> {
         table.row([
             image.path.to_string(),
             image.version.short(),
-            match image.is_current {
-                true => "served".to_owned(),
-                false => "of before".to_owned(),
+            match (image.is_tombstone, image.is_current) {
+                (true, _) => "tombstone".to_owned(),
+                (_, true) => "served".to_owned(),
+                (_, false) => "of before".to_owned(),
             },
             or_none(hits),
             or_none(read.map(|read| format!("{} us", read.p99_us))),
@@ -138,7 +139,11 @@ fn print_home(home: &Home, out: &mut dyn Write) -> io::Result<()> {
         ]);
     }
     match status.images.is_empty() {
-        true => writeln!(out, "  no images"),
-        false => table.write(out, "  "),
+        true => writeln!(out, "  no images")?,
+        false => table.write(out, "  ")?,
     }
+    for Tombstone { path, version, why } in &status.tombstones {
+        writeln!(out, "  {path} {}: tombstone: {why}", version.short())?;
+    }
+    Ok(())
 }
