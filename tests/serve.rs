@@ -165,6 +165,12 @@ fn workers_that_are_killed_lose_nothing() {
     assert!(read > 100, "only {read} files were read");
     assert_eq!(mapped.first(), 0x7f);
     assert_eq!(sums(&at), expected);
+    let status = service.status(S);
+    let is_alive = status["tombstones"] == serde_json::json!([]);
+    assert!(
+        is_alive && status["images"][0]["is_tombstone"] == false,
+        "{status}"
+    );
     service.stop();
 }
 

@@ -322,7 +322,9 @@ mod tests {
         let c = crumbs.crumb(11);
         let _open = c.open();
         assert_eq!(trail.found().unwrap().open, [11]);
-        let _unseen = Crumb::default().open();
+        let unseen = Crumb::default();
+        let _unseen = unseen.open();
+        assert_eq!(trail.found().unwrap().open, [11]);
     }
 
     #[test]
@@ -345,7 +347,8 @@ mod tests {
     fn there_are_slots_for_all_and_then_nobody_is_marked() {
         let (trail, crumbs) = shared();
         let all: Vec<_> = (1..SLOTS).map(|_| crumbs.crumb(5)).collect();
-        let _more = crumbs.crumb(6).open();
+        let more = crumbs.crumb(6);
+        let _more = more.open();
         let _last = all.last().unwrap().open();
         assert_eq!(trail.found().unwrap().open, [5]);
     }

@@ -182,6 +182,12 @@ impl Service {
         assert!(status.success(), "{status}: {}", self.log());
     }
 
+    /// The process of the supervisor.
+    #[track_caller]
+    pub(crate) fn supervisor(&self) -> Pid {
+        Pid::from_child(self.supervisor.as_ref().expect("it runs"))
+    }
+
     /// The worker of a home, if there is one.
     pub(crate) fn worker(&self, home: u32) -> Option<Pid> {
         daemons_below(&self.home(home)).first().copied()
