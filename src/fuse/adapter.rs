@@ -42,12 +42,12 @@ const NO_HANDLE: FileHandle = FileHandle(0);
 pub(super) struct Adapter {
     fs: Arc<ImageFs>,
     tuning: FuseTuning,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     answers: Answers,
     reads: Reads,
     failures: Arc<Failures>,
-    refusals: Quiet,
-    invalidations: Arc<Invalidations>,
+    pub(super) refusals: Quiet,
+    pub(super) invalidations: Arc<Invalidations>,
     spin: Spin,
     crumb: Crumb,
     daemon_uid: u32,
@@ -96,7 +96,7 @@ impl Adapter {
 
     /// Counts a request and has it answered; if that panics, the reply is
     /// dropped, which answers EIO.
-    fn serve(&self, op: Op, answer: impl FnOnce()) {
+    pub(super) fn serve(&self, op: Op, answer: impl FnOnce()) {
         self.metrics.arrived(op);
         let arrived = Instant::now();
         let _open = self.crumb.open();
@@ -116,24 +116,6 @@ impl Adapter {
 
     fn failed(&self, op: Op, ino: INodeNo, error: &FsError) -> Errno {
         self.failures.errno(op, ino.0, error)
-    }
-
-    /// Refuses a change.
-    fn refuse(&self, op: Op, req: &Request, ino: INodeNo, answer: impl FnOnce(Errno)) {
-        self.serve(op, || {
-            self.metrics.counters.refused_writes.add(1);
-            answer(errno(&FsError::ReadOnly));
-            if let Some(left_out) = self.refusals.admit() {
-                let (op, ino, pid, uid) = (op.name(), ino.0, req.pid(), req.uid());
-                tracing::warn!(op, ino, pid, uid, left_out, "refused to change an image");
-            }
-        });
-    }
-
-    /// Refuses a change that the kernel may have made in its cache already.
-    fn refuse_and_forget(&self, op: Op, req: &Request, ino: INodeNo, answer: impl FnOnce(Errno)) {
-        self.refuse(op, req, ino, answer);
-        self.invalidations.push(ino.0);
     }
 
     fn answer_to(&self, req: &Request, question: Option<Question>) -> Result<Vec<u8>, FsError> {

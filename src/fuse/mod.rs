@@ -18,6 +18,7 @@ mod negotiate;
 mod pool;
 mod quiet;
 mod reads;
+mod refuse;
 mod session;
 mod spin;
 mod tombstone;

@@ -155,9 +155,14 @@ impl Marks {
 #[derive(Clone, Debug)]
 pub struct Breadcrumbs(Arc<Marks>);
 
-/// Where faults are noted, and who is told of them then.
-static FAULTS: OnceLock<(Arc<Marks>, [Result<libc::sigaction, i32>; FATAL.len()])> =
-    OnceLock::new();
+/// Where faults are noted.
+static FAULTS: OnceLock<Faults> = OnceLock::new();
+
+struct Faults {
+    marks: Arc<Marks>,
+    /// Who is told of each of `FATAL` then, or why it is not noted.
+    previous: [Result<libc::sigaction, i32>; FATAL.len()],
+}
 
 thread_local! {
     /// The slot of what this thread works on.
@@ -181,9 +186,9 @@ impl Breadcrumbs {
     /// Notes faults of this process from now on. To be called once, and before
     /// others handle the same signals.
     pub fn note_faults(&self) {
-        FAULTS.get_or_init(|| {
-            let installed = FATAL.map(|signal| handler::install(signal, on_fault));
-            (Arc::clone(&self.0), installed)
+        FAULTS.get_or_init(|| Faults {
+            marks: Arc::clone(&self.0),
+            previous: FATAL.map(|signal| handler::install(signal, on_fault)),
         });
     }
 
@@ -264,7 +269,7 @@ impl Drop for Open<'_> {
 }
 
 extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-    let Some((marks, previous)) = FAULTS.get() else {
+    let Some(Faults { marks, previous }) = FAULTS.get() else {
         // It came while the handlers were being installed: once more.
         return;
     };
