@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -88,7 +89,16 @@ fn next_worker(service: &Service, last: Pid) -> Pid {
     next.expect("a worker")
 }
 
-/// Reads until something else is to be done.
+/// Says that something is over when it is dropped, also by a panic.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Reads all files from their beginning, and compares them.
 fn check(held: &[File], image: u64) {
     for (file, mut open) in held.iter().enumerate() {
         let mut bytes = Vec::new();
@@ -142,17 +152,16 @@ fn an_image_that_ends_workers_becomes_a_tombstone_and_others_are_served() {
     let at = |name: &str| service.distros(S).join(name);
     let held = hold(&at("good"));
     let of_bad = File::open(at("bad").join("23")).expect("open a file");
-    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let is_over = AtomicBool::new(false);
     let failed = std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+            while !is_over.load(Ordering::Relaxed) {
                 check(&held, 2);
                 forget_pages();
             }
         });
-        let failed = poison(&service, &stored(&service, &bad), &at("bad"));
-        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
-        failed
+        let _over = Over(&is_over);
+        poison(&service, &stored(&service, &bad), &at("bad"))
     });
     let failed = failed.unwrap_or_else(|| panic!("it is read still: {}", service.log()));
     assert_eq!(failed.raw_os_error(), EIO);

@@ -51,6 +51,15 @@ fn expected(service: &Service) -> BTreeMap<PathBuf, u32> {
     all.map(sum).collect()
 }
 
+/// Says that something is over when it is dropped, also by a panic.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Walks and reads all of an image from four threads, while `disturb` runs and for at
 /// least one whole pass after it; how many files were read.
 fn read_during(root: &Path, expected: &BTreeMap<PathBuf, u32>, disturb: impl FnOnce()) -> u64 {
@@ -76,8 +85,8 @@ fn read_during(root: &Path, expected: &BTreeMap<PathBuf, u32>, disturb: impl FnO
         for number in 0..4 {
             scope.spawn(move || work(number));
         }
+        let _over = Over(&is_over);
         disturb();
-        is_over.store(true, Ordering::Relaxed);
     });
     read.load(Ordering::Relaxed)
 }
