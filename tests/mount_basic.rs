@@ -444,6 +444,7 @@ fn unmounting_ends_the_session_and_leaves_later_mounts_alone() {
                 metrics,
                 answers: report,
                 buffers: distrofs::fuse::Buffers::new(4 << 20),
+                crumb: Default::default(),
             },
         )
         .unwrap();

@@ -165,6 +165,12 @@ fn workers_that_are_killed_lose_nothing() {
     assert!(read > 100, "only {read} files were read");
     assert_eq!(mapped.first(), 0x7f);
     assert_eq!(sums(&at), expected);
+    let status = service.status(S);
+    let is_alive = status["tombstones"] == serde_json::json!([]);
+    assert!(
+        is_alive && status["images"][0]["is_tombstone"] == false,
+        "{status}"
+    );
     service.stop();
 }
 
@@ -454,7 +460,7 @@ fn a_launcher_finds_the_view_of_its_container_where_the_shared_tree_is() {
     service.set("containers={ 30001 = \"30000/debian\" }");
     service.start();
     let at = service.distros(S).join("debian");
-    fs::write(at.join("tmp/of-all"), "shared").expect("write a file");
+    fs::write(at.join("tmp/of-all"), "shared\n").expect("write a file");
     let program = common::program::binary();
     let hook = |service: &Service, container: u32, script: &str| {
         let text = format!(

@@ -166,6 +166,7 @@ mod tests {
             other_processes: 0,
             views: Views::default(),
             images: Vec::new(),
+            tombstones: Vec::new(),
         };
         let mut status = Status::default();
         status.homes.push(home(30_000, Some(7)));

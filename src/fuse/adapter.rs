@@ -29,6 +29,7 @@ use crate::fuse::reads::{Failures, Range, Reads};
 use crate::fuse::session::{Answers, Means};
 use crate::fuse::spin::Spin;
 use crate::metrics::{Metrics, Op};
+use crate::sys::breadcrumbs::Crumb;
 use crate::sys::ioctl::{self, Question};
 use crate::types::KernelOffer;
 
@@ -42,14 +43,15 @@ const NO_HANDLE: FileHandle = FileHandle(0);
 pub(super) struct Adapter {
     fs: Arc<ImageFs>,
     tuning: FuseTuning,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     answers: Answers,
     reads: Reads,
     failures: Arc<Failures>,
-    refusals: Quiet,
-    invalidations: Arc<Invalidations>,
+    pub(super) refusals: Quiet,
+    pub(super) invalidations: Arc<Invalidations>,
     spin: Spin,
     pub(super) progress: Arc<Progress>,
+    crumb: Crumb,
     daemon_uid: u32,
     /// Set when the session has begun.
     offer: Arc<OnceLock<KernelOffer>>,
@@ -68,6 +70,7 @@ impl Adapter {
             metrics,
             answers,
             buffers,
+            crumb,
         } = means;
         let failures = Arc::new(Failures::new(Arc::clone(&metrics)));
         let reads = Reads::new(
@@ -76,6 +79,7 @@ impl Adapter {
             Arc::clone(&metrics),
             Arc::clone(&failures),
             buffers,
+            crumb.clone(),
         );
         Ok(Adapter {
             fs,
@@ -88,6 +92,7 @@ impl Adapter {
             refusals: Quiet::default(),
             invalidations: Arc::default(),
             spin: Spin::start(fd, tuning.spin)?,
+            crumb,
             daemon_uid: rustix::process::geteuid().as_raw(),
             offer,
         })
@@ -99,9 +104,10 @@ impl Adapter {
 
     /// Counts a request and has it answered; if that panics, the reply is
     /// dropped, which answers EIO.
-    fn serve(&self, op: Op, answer: impl FnOnce()) {
+    pub(super) fn serve(&self, op: Op, answer: impl FnOnce()) {
         self.metrics.arrived(op);
         let busy = self.progress.begin(Instant::now());
+        let _open = self.crumb.open();
         if catch_unwind(AssertUnwindSafe(answer)).is_err() {
             tracing::error!(op = op.name(), "a request panicked and was answered EIO");
         }
@@ -118,24 +124,6 @@ impl Adapter {
 
     fn failed(&self, op: Op, ino: INodeNo, error: &FsError) -> Errno {
         self.failures.errno(op, ino.0, error)
-    }
-
-    /// Refuses a change.
-    fn refuse(&self, op: Op, req: &Request, ino: INodeNo, answer: impl FnOnce(Errno)) {
-        self.serve(op, || {
-            self.metrics.counters.refused_writes.add(1);
-            answer(errno(&FsError::ReadOnly));
-            if let Some(left_out) = self.refusals.admit() {
-                let (op, ino, pid, uid) = (op.name(), ino.0, req.pid(), req.uid());
-                tracing::warn!(op, ino, pid, uid, left_out, "refused to change an image");
-            }
-        });
-    }
-
-    /// Refuses a change that the kernel may have made in its cache already.
-    fn refuse_and_forget(&self, op: Op, req: &Request, ino: INodeNo, answer: impl FnOnce(Errno)) {
-        self.refuse(op, req, ino, answer);
-        self.invalidations.push(ino.0);
     }
 
     fn answer_to(&self, req: &Request, question: Option<Question>) -> Result<Vec<u8>, FsError> {
@@ -222,6 +210,7 @@ impl Filesystem for Adapter {
     ) {
         self.metrics.arrived(Op::Read);
         let busy = self.progress.begin(Instant::now());
+        let _open = self.crumb.open();
         let range = Range {
             ino: ino.0,
             offset,

@@ -20,9 +20,12 @@ mod pool;
 mod progress;
 mod quiet;
 mod reads;
+mod refuse;
 mod session;
 mod spin;
+mod tombstone;
 
 pub use buffers::Buffers;
 pub use progress::Oldest;
 pub use session::{Answers, Connection, Means, SessionError, SessionHandle, serve};
+pub use tombstone::Tombstone;

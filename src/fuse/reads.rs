@@ -13,6 +13,7 @@ use crate::fuse::deadline::{Deadlines, Ticket};
 use crate::fuse::pool::Pool;
 use crate::fuse::quiet::Quiet;
 use crate::metrics::{Metrics, Op};
+use crate::sys::breadcrumbs::Crumb;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +75,7 @@ impl Reads {
         metrics: Arc<Metrics>,
         failures: Arc<Failures>,
         buffers: Buffers,
+        crumb: Crumb,
     ) -> Reads {
         let (late, counted) = (Arc::clone(&failures), Arc::clone(&metrics));
         let deadlines = Deadlines::new(
@@ -86,6 +88,7 @@ impl Reads {
         let (work, failed) = (Arc::clone(&fs), Arc::clone(&failures));
         let (done, taken) = (Arc::clone(&metrics), buffers.clone());
         let pool = Pool::new(tuning.workers, move |job: Job| {
+            let _open = crumb.open();
             answer(&work, &failed, &taken, &job);
             done.answered(Op::Read, job.arrived.elapsed());
         });

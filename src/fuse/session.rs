@@ -15,6 +15,7 @@ use crate::fuse::adopt;
 use crate::fuse::buffers::Buffers;
 use crate::fuse::progress::Oldest;
 use crate::metrics::Metrics;
+use crate::sys::breadcrumbs::Crumb;
 use crate::sys::ioctl::Question;
 use crate::sys::nonblock::set_nonblocking;
 use crate::types::KernelOffer;
@@ -30,6 +31,8 @@ pub struct Means {
     pub answers: Answers,
     /// Memory for replies, which other sessions use, too.
     pub buffers: Buffers,
+    /// Marks each request that is worked on.
+    pub crumb: Crumb,
 }
 
 impl std::fmt::Debug for Means {
@@ -105,7 +108,8 @@ impl Connection {
     }
 }
 
-/// Serves `fs` on a connection. When this returns, the mount answers.
+/// Serves `fs` on a connection, marking each request that is worked on with `crumb`.
+/// When this returns, the mount answers.
 pub fn serve(
     connection: Connection,
     fs: Arc<ImageFs>,

@@ -21,6 +21,7 @@ use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::source::{BlockSource, Decoders};
 use crate::sys::alloc;
+use crate::sys::breadcrumbs::Crumb;
 use crate::sys::ioctl::Question;
 use crate::types::Ino;
 use crate::view::Plan;
@@ -149,16 +150,19 @@ impl Prepared {
         })
     }
 
-    /// Serves it. When this returns, the mount answers.
+    /// Serves it, marking with `crumb` what is worked on. When this returns, the mount
+    /// answers.
     pub fn serve(
         self,
         connection: Connection,
         tuning: &FuseTuning,
+        crumb: Crumb,
     ) -> Result<SessionHandle, SessionError> {
         let means = Means {
             metrics: self.metrics,
             answers: self.answers,
             buffers: self.buffers,
+            crumb,
         };
         fuse::serve(connection, self.fs, tuning, means)
     }

@@ -86,6 +86,17 @@ pub enum SupervisorError {
         /// The user of the home.
         home: u32,
     },
+    /// It is there, and not read any more.
+    #[error(
+        "image {path} of home {home} is not read any more, as that ended its worker again and \
+         again: upload a new version (`distrofs status` tells more)"
+    )]
+    Tombstone {
+        /// The user of the home.
+        home: u32,
+        /// What was asked for.
+        path: ImagePath,
+    },
     /// Somebody asked who must not.
     #[error("that is for root only, or for whose home it is")]
     Forbidden,

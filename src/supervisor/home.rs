@@ -4,7 +4,7 @@
 //! the worker says is taken for what a customer may have made it say: it can mount
 //! what it offers, in its own home, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,12 +14,14 @@ use std::time::Duration;
 
 use super::SupervisorError;
 use super::consumers::Consumers;
+use super::deaths::Deaths;
 use super::emperor_log::Tone;
 use super::known::Known;
 use super::mounts::{MountPoints, descriptors};
 use super::orders::Orders;
 use super::places::Places;
 use super::process::Process;
+use crate::sys::breadcrumbs::Trail;
 use crate::sys::packets::Listener;
 use crate::sys::{cgroup, mount, tree};
 use crate::view::{Composed, Detached, Dir, Image, State, Writable};
@@ -57,12 +59,13 @@ pub(super) struct Home {
     /// The home without what is mounted in it.
     bare: OwnedFd,
     store: OwnedFd,
-    paths: Paths,
+    pub(super) paths: Paths,
     views: State,
     read_ahead_kib: u32,
     pub(super) consumers: Consumers,
     known: Mutex<Known>,
-    settled: Condvar,
+    /// Told of all that may be waited for.
+    pub(super) settled: Condvar,
     stopping: AtomicBool,
     restarts: AtomicU64,
 }
@@ -102,7 +105,9 @@ impl Home {
                 current: BTreeMap::new(),
                 orders: None,
                 worker: None,
-                is_draining: false,
+                is_relieved: false,
+                handed: BTreeSet::new(),
+                deaths: Deaths::default(),
                 is_settled: false,
                 expected: Vec::new(),
                 asked: BTreeMap::new(),
@@ -114,7 +119,7 @@ impl Home {
         })
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -126,6 +131,13 @@ impl Home {
     /// Where the home is.
     pub(super) fn path(&self) -> &Path {
         &self.paths.home
+    }
+
+    fn tombstone(&self, path: &ImagePath) -> SupervisorError {
+        SupervisorError::Tombstone {
+            home: self.uid,
+            path: path.clone(),
+        }
     }
 
     /// Serves the home until it is stopped.
@@ -147,7 +159,9 @@ impl Home {
             if self.stopping.load(Ordering::Relaxed) {
                 break;
             }
-            process.end();
+            if let Some((status, found)) = process.end() {
+                self.known().mourn(self.uid, status, &found);
+            }
             let pause = process.pause();
             self.restarts.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
@@ -159,27 +173,27 @@ impl Home {
         }
     }
 
-    /// A worker that serves still, after another supervisor ended.
-    fn take_over(&self) -> Option<Link> {
-        let packets = crate::sys::packets::Packets::connect(&self.paths.socket).ok()?;
-        let link = Link::from(packets);
-        self.known().orders = Some(Orders::new(link.try_clone().ok()?).ok()?);
-        tracing::info!(home = self.uid, "a worker is there already");
-        Some(link)
-    }
-
     /// A new worker, which goes on with what the one before served.
     fn start(&self, process: &mut Process) -> Result<Link, SupervisorError> {
         let doing = self.failed("start it");
         let (ours, theirs) = Link::pair().map_err(&doing)?;
         let listener = Listener::bind(&self.paths.socket, 0o600).map_err(&doing)?;
+        let trail = Trail::new().map_err(&doing)?;
+        let marks = trail.as_fd().try_clone_to_owned().map_err(&doing)?;
         process
-            .start(&self.begin, &self.paths.home, &self.groups, theirs.as_fd())
+            .start(
+                &self.begin,
+                &self.paths.home,
+                &self.groups,
+                theirs.as_fd(),
+                trail,
+            )
             .map_err(&doing)?;
         drop(theirs);
         let orders = ours.try_clone().and_then(Orders::new).map_err(&doing)?;
         let fds = [&self.home, &self.bare, &self.store].map(AsFd::as_fd);
-        let fds: Vec<_> = fds.into_iter().chain([listener.as_fd()]).collect();
+        let others = [listener.as_fd(), marks.as_fd()];
+        let fds: Vec<_> = fds.into_iter().chain(others).collect();
         let begin = Order::Begin(self.begin.clone());
         orders.give(begin, &fds).map_err(&doing)?;
         let mut known = self.known();
@@ -195,31 +209,25 @@ impl Home {
                 path: held.path.clone(),
                 version: held.version,
                 offer,
+                is_tombstone: held.is_tombstone,
             };
             orders.give(order, &descriptors(held)).map_err(&doing)?;
         }
+        let known = &mut *known;
+        known.handed = known.mounts.keys().copied().collect();
         known.orders = Some(orders);
+        self.settled.notify_all();
         Ok(ours)
     }
 
     /// Does what the worker's news ask for, until it is gone.
     fn listen(self: &Arc<Self>, link: &Link, process: &mut Process) {
+        if !self.greet(link, process) {
+            return;
+        }
         loop {
             match link.receive::<News>() {
                 Ok(None) => return,
-                Ok(Some((
-                    News::Hello {
-                        pid, is_draining, ..
-                    },
-                    _,
-                ))) => {
-                    if process.is_unknown() {
-                        process.adopt(pid, self.uid);
-                    }
-                    let mut known = self.known();
-                    known.worker = Some(pid);
-                    known.is_draining = is_draining;
-                }
                 Ok(Some((news, fds))) => {
                     if let Err(error) = self.hear(news, fds) {
                         tracing::error!(home = self.uid, %error, "an image is not served");
@@ -254,8 +262,11 @@ impl Home {
                 path,
                 version,
                 offer,
+                is_tombstone,
             } => {
-                self.known().hold(mount, path, version, offer, fds);
+                let mut known = self.known();
+                known.is_relieved |= is_tombstone;
+                known.hold(mount, path, version, offer, fds);
                 Ok(())
             }
             News::Settled => {
@@ -266,7 +277,7 @@ impl Home {
                 if let Err(error) = swept {
                     tracing::warn!(home = self.uid, %error, "mounts of before are left");
                 }
-                if std::mem::take(&mut known.is_draining) {
+                if known.is_relieved {
                     // Another one goes on with what it held, and takes in what is new.
                     drop(known);
                     return self.order(Order::Leave);
@@ -351,6 +362,7 @@ impl Home {
             version: held.version,
             is_current: known.current.get(&held.path) == Some(mount),
             mount: mount.0,
+            is_tombstone: held.is_tombstone,
         });
         let of_group = |group: &PathBuf| {
             let all = group.parent().map(cgroup::processes);
@@ -369,6 +381,7 @@ impl Home {
             other_processes: u64::try_from(others).unwrap_or(u64::MAX),
             views: self.consumers.views(),
             images: images.collect(),
+            tombstones: known.deaths.tombstones(),
         }
     }
 
@@ -404,10 +417,17 @@ impl Home {
     ) -> Result<(), SupervisorError> {
         let mut known = self.known();
         if self.stopping.load(Ordering::Relaxed)
-            || known.is_draining
+            || known.is_relieved
             || known.is_current(path, version)
         {
             return Ok(());
+        }
+        known.deaths.forgive_others(path, version);
+        if known.deaths.is_tombstone(path, version) {
+            if !known.current.contains_key(path) {
+                known.places.retract(path)?;
+            }
+            return Err(self.tombstone(path));
         }
         if known.mounts.len() >= MOUNTS_MAX {
             return Err(self.failed("mount more for it")(std::io::Error::other(
@@ -441,6 +461,8 @@ impl Home {
         };
         if held.offer.replace(offer).is_some() {
             // Adopted.
+            known.handed.remove(&mount);
+            self.settled.notify_all();
             return Ok(());
         }
         let (path, at) = (held.path.clone(), held.at.clone());
@@ -545,6 +567,9 @@ impl Home {
         let held = current.and_then(|mount| known.mounts.get(mount));
         let at = held.map(|held| held.at.clone());
         let is_settled = known.is_settled && known.expected.is_empty();
+        if held.map_or(known.deaths.has(path), |held| held.is_tombstone) {
+            return Err(self.tombstone(path));
+        }
         drop(known);
         let image = match at {
             Some(at) => Image::mounted(&at)?,

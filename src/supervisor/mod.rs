@@ -5,9 +5,23 @@
 //! and no index, speaks no HTTP and has no database: what it parses is its settings
 //! and the short messages of `wire`.
 //!
+//! # Signals, and how the program is replaced
+//!
+//! `SIGTERM` and `SIGINT` stop the service: everything is unmounted that nobody uses,
+//! and nothing new starts. `SIGHUP` ends this process only: workers and mounts go on,
+//! and wait for the next supervisor. So the program is replaced by renaming the new
+//! file over the old one, sending `SIGHUP`, and starting `distrofs serve` again: it
+//! relieves the workers of the old build one by one (`handover`). Until then, workers
+//! are started from the file that this process was, wherever that is now: those of a
+//! home and its supervisor are always one build. Of systemd that takes
+//! `RestartKillSignal=SIGHUP` and `KillMode=process`
+//! (`examples/systemd/distrofs.service`).
+//!
 //! | module | what it is |
 //! |---|---|
 //! | `home`, `known` | one home: its worker, and what is mounted for it |
+//! | `deaths` | images that end workers |
+//! | `handover` | from one supervisor to the next |
 //! | `process`, `orders` | the worker's process, and what it is told |
 //! | `mounts` | the mounts of images |
 //! | `places` | the trees at `distros/PATH` |
@@ -18,8 +32,10 @@
 mod api;
 mod consumers;
 mod control;
+mod deaths;
 mod emperor_log;
 mod error;
+mod handover;
 mod home;
 mod known;
 mod mounts;
@@ -45,7 +61,7 @@ pub use process::WORKER;
 use crate::config::{FuseTuning, ServeConfig};
 use crate::sys::cgroup::{self, Limits};
 use crate::sys::packets::Listener;
-use crate::sys::signal::Signals;
+use crate::sys::signal::{HANGUP, Signals};
 use crate::types::ImageOf;
 use crate::view::State;
 use crate::wire::control::CONTROL;
@@ -70,7 +86,7 @@ pub struct Supervisor {
     _lock: File,
 }
 
-/// Serves until a signal asks it to end. `ready` is called once all images that were
+/// Serves until a signal asks it to end, or to hand over. `ready` is called once all images that were
 /// there are served.
 pub fn run(config: ServeConfig, ready: impl FnOnce()) -> Result<(), SupervisorError> {
     if !rustix::process::geteuid().is_root() {
@@ -106,17 +122,24 @@ pub fn run(config: ServeConfig, ready: impl FnOnce()) -> Result<(), SupervisorEr
     }
     ready();
     notify::notify("READY=1").map_err(system("tell the service manager"))?;
-    let signal = signals.wait().map_err(system("wait for signals"))?;
-    tracing::info!(signal, "ending");
-    // Whoever waits for this process waits for what it stops, not for this.
-    let _told = notify::notify("STOPPING=1").is_ok();
-    if let Some(api) = api {
-        api.stop();
+    loop {
+        let signal = signals.wait().map_err(system("wait for signals"))?;
+        tracing::info!(signal, "ending");
+        if signal == HANGUP {
+            if !supervisor.homes.iter().all(|home| home.may_be_left()) {
+                tracing::error!("not handed over, as a worker is missing: try again");
+                continue;
+            }
+        } else {
+            // Whoever waits for this process waits for what it stops, not for this.
+            let _told = notify::notify("STOPPING=1").is_ok();
+            if let Some(api) = &api {
+                api.stop();
+            }
+            supervisor.homes.iter().for_each(|home| home.stop());
+        }
+        return Ok(());
     }
-    for home in &supervisor.homes {
-        home.stop();
-    }
-    Ok(())
 }
 
 impl Supervisor {

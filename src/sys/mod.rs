@@ -5,6 +5,7 @@
 //! wrong thread, a mount that is not ours) is turned into values.
 
 pub mod alloc;
+pub mod breadcrumbs;
 pub mod cgroup;
 pub mod clock;
 pub mod confine;
@@ -13,6 +14,7 @@ pub mod daemon;
 mod fault;
 pub mod file;
 mod fusermount;
+mod handler;
 pub mod ioctl;
 pub mod lease;
 pub mod map;

@@ -58,6 +58,9 @@ pub struct HomeStatus {
     pub views: Views,
     /// What is mounted.
     pub images: Vec<ImageStatus>,
+    /// Versions that are not read any more, mounted or not.
+    #[serde(default)]
+    pub tombstones: Vec<Tombstone>,
 }
 
 /// A mount.
@@ -71,4 +74,19 @@ pub struct ImageStatus {
     pub is_current: bool,
     /// Its number.
     pub mount: u32,
+    /// Whether it is not read any more: everything that is asked of it fails with
+    /// EIO.
+    #[serde(default)]
+    pub is_tombstone: bool,
+}
+
+/// A version that is not read any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// Where in `distros/`.
+    pub path: ImagePath,
+    /// Which version.
+    pub version: Version,
+    /// Why, and what to do.
+    pub why: String,
 }

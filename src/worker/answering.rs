@@ -63,6 +63,8 @@ impl Answering {
         let started = std::thread::Builder::new()
             .name("answer".to_owned())
             .spawn(move || {
+                let own = answering.images.own_work();
+                let _open = own.open();
                 answering.wait_and_say(id, &question);
                 answering.answers.fetch_sub(1, Ordering::Relaxed);
             });

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,14 +16,18 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::ingested::Ingested;
+use super::marked::Marked;
+use super::tombstone::Tombstones;
 use super::{PATIENCE, WorkerError};
 use crate::config::FuseTuning;
-use crate::fs::{FsOptions, Owner};
+use crate::fs::{FsError, FsOptions, Owner};
 use crate::fuse::{Connection, SessionHandle};
 use crate::metrics::Metrics;
 use crate::serving::report::{self, Reporter};
 use crate::serving::{Parts, Prepared, Shared};
 use crate::store::ImageFiles;
+use crate::sys::breadcrumbs::{Breadcrumbs, Crumb, OWN};
+use crate::sys::process;
 use crate::types::{Ino, KernelOffer, Region};
 use crate::wire::served::{ImageReport, WorkerReport};
 use crate::wire::{Begin, ImagePath, Link, MountNo, News, PROTOCOL, Version};
@@ -31,6 +36,10 @@ use crate::wire::{Begin, ImagePath, Link, MountNo, News, PROTOCOL, Version};
 /// more of them nothing does.
 const LOOKS_IDLE: u32 = 10;
 const LOOKS_ASLEEP: u32 = 60;
+
+/// What is said of an image that is not read any more.
+const TOMBSTONE: &str = "it is not read any more, as that ended the worker again and again: all \
+    who use it get errors";
 
 /// An image of a version.
 type Name = (ImagePath, Version);
@@ -76,6 +85,7 @@ impl Served {
 struct Table {
     offered: BTreeMap<Name, Arc<ImageFiles>>,
     served: BTreeMap<MountNo, Served>,
+    tombstones: Tombstones,
     /// Whether all that was there when this began is offered.
     is_settled: bool,
     link: Option<Link>,
@@ -90,10 +100,11 @@ pub(super) struct Images {
     draining: AtomicBool,
     pub(super) ingested: Ingested,
     start: Instant,
+    breadcrumbs: Breadcrumbs,
 }
 
 impl Images {
-    pub(super) fn new(begin: &Begin) -> Result<Images, WorkerError> {
+    pub(super) fn new(begin: &Begin, breadcrumbs: Breadcrumbs) -> Result<Images, WorkerError> {
         let mut tuning = FuseTuning::default();
         for setting in &begin.tune {
             tuning.set(setting)?;
@@ -109,6 +120,7 @@ impl Images {
             draining: AtomicBool::new(false),
             ingested: Ingested::default(),
             start: Instant::now(),
+            breadcrumbs,
         })
     }
 
@@ -119,6 +131,7 @@ impl Images {
         let Table {
             offered,
             served,
+            tombstones,
             is_settled,
             link: Some(link),
         } = &*table
@@ -131,6 +144,7 @@ impl Images {
                 protocol: PROTOCOL,
                 pid: std::process::id(),
                 is_draining: self.is_draining(),
+                build: process::build().unwrap_or_default(),
             };
             link.send(&hello, &[])?;
             for (mount, served) in served {
@@ -139,11 +153,13 @@ impl Images {
                     path: served.name.0.clone(),
                     version: served.name.1,
                     offer: served.offer,
+                    is_tombstone: false,
                 };
                 let fds = std::iter::once(served.connection.as_fd());
                 let fds: Vec<_> = fds.chain(served.files.borrowed()).collect();
                 link.send(&holding, &fds)?;
             }
+            tombstones.tell(link)?;
             for ((path, version), files) in offered {
                 send_offer(link, path, *version, files)?;
             }
@@ -198,7 +214,10 @@ impl Images {
         let served = served.flat_map(|served| {
             std::iter::once(served.name.1).chain(served.begun.archives.iter().copied())
         });
-        offered.chain(served).collect()
+        offered
+            .chain(served)
+            .chain(table.tombstones.versions())
+            .collect()
     }
 
     /// Offers nothing at `path` any more.
@@ -247,6 +266,36 @@ impl Images {
         Ok(())
     }
 
+    /// Answers with errors on the connection of an image whose reading ended workers.
+    pub(super) fn bury(
+        &self,
+        mount: MountNo,
+        name: Name,
+        offer: KernelOffer,
+        mut fds: Vec<OwnedFd>,
+    ) -> Result<(), WorkerError> {
+        if fds.is_empty() {
+            return Err(WorkerError::Order);
+        }
+        let files = fds.split_off(1);
+        let Some(connection) = fds.pop() else {
+            return Err(WorkerError::Order);
+        };
+        let mut table = self.table.lock();
+        let (path, text) = (name.0.clone(), TOMBSTONE.to_owned());
+        let buried = table.tombstones.bury(mount, name, offer, connection, files);
+        let news = match buried {
+            Ok(()) => News::Serving { mount, offer },
+            Err(error) => News::Failed {
+                mount,
+                why: error.to_string(),
+            },
+        };
+        tell(&table, &news, &[]);
+        tell(&table, &News::Said { path, text }, &[]);
+        Ok(())
+    }
+
     fn start(
         self: &Arc<Self>,
         mount: MountNo,
@@ -255,9 +304,15 @@ impl Images {
         files: Arc<ImageFiles>,
         offer: Option<KernelOffer>,
     ) {
+        let crumb = self.breadcrumbs.crumb(mount.0);
+        let _open = crumb.open();
         let kept = connection.try_clone();
         let begun = kept.map_err(|error| error.to_string()).and_then(|kept| {
-            let begun = self.session(&name, connection, &files, offer)?;
+            // A panic is no reason to end: of this image nothing is served, that is all.
+            let begun = catch_unwind(AssertUnwindSafe(|| {
+                self.session(&name, connection, &files, offer, &crumb)
+            }));
+            let begun = begun.map_err(|_| FsError::Panicked.to_string())??;
             Ok((kept, begun))
         });
         let (connection, begun) = match begun {
@@ -298,11 +353,14 @@ impl Images {
             }
             tell(&table, &News::Ended { mount }, &[]);
         }
+        for mount in table.tombstones.sweep() {
+            tell(&table, &News::Ended { mount }, &[]);
+        }
         let idle = table.served.values_mut().map(Served::look).min();
         if idle == Some(LOOKS_ASLEEP) {
             self.shared.trim();
         }
-        table.served.is_empty()
+        table.served.is_empty() && table.tombstones.is_empty()
     }
 
     fn session(
@@ -311,6 +369,7 @@ impl Images {
         connection: OwnedFd,
         files: &ImageFiles,
         offer: Option<KernelOffer>,
+        crumb: &Crumb,
     ) -> Result<Begun, String> {
         let metrics = Arc::new(Metrics::default());
         let prepare = || -> Result<_, Box<dyn std::error::Error>> {
@@ -319,7 +378,10 @@ impl Images {
             let root = opened.index.summary().root.unwrap_or(Ino::ROOT);
             let parts = Parts {
                 index: opened.index,
-                source: opened.source,
+                source: Arc::new(Marked {
+                    source: opened.source,
+                    crumb: crumb.clone(),
+                }),
                 version: *name.1.bytes(),
                 name: label,
                 archive_bytes: opened.archive_bytes,
@@ -346,7 +408,7 @@ impl Images {
             None => Connection::Fresh(connection),
             Some(offer) => Connection::Live(connection, offer),
         };
-        let session = prepared.serve(connection, &self.tuning);
+        let session = prepared.serve(connection, &self.tuning, crumb.clone());
         Ok(Begun {
             session: session.map_err(|error| error.to_string())?,
             regions,
@@ -388,7 +450,13 @@ impl Images {
     /// Takes nothing in any more; whether nothing is served.
     pub(super) fn drain(&self) -> bool {
         self.draining.store(true, Ordering::Relaxed);
-        self.table.lock().served.is_empty()
+        let table = self.table.lock();
+        table.served.is_empty() && table.tombstones.is_empty()
+    }
+
+    /// Marks work of this process that is for no image that is mounted.
+    pub(super) fn own_work(&self) -> Crumb {
+        self.breadcrumbs.crumb(OWN)
     }
 
     pub(super) fn is_draining(&self) -> bool {

@@ -11,14 +11,17 @@
 //! | [`questions`], `answering` | what owners ask, and how it is answered |
 //! | `ingested` | what was taken in, counted |
 //! | `library` | the images of the home, and their files |
+//! | `marked`, `tombstone` | what is left for the next worker, and what it does not do again |
 
 mod answering;
 mod error;
 mod images;
 mod ingested;
 mod library;
+mod marked;
 pub mod questions;
 pub mod status;
+mod tombstone;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -26,6 +29,7 @@ use std::time::Duration;
 
 pub use error::WorkerError;
 
+use crate::sys::breadcrumbs::Breadcrumbs;
 use crate::sys::confine::confine;
 use crate::sys::packets::Listener;
 use crate::sys::spawn;
@@ -53,13 +57,15 @@ pub fn run(link: Link) -> Result<(), WorkerError> {
     if begin.protocol != PROTOCOL {
         return Err(WorkerError::Order);
     }
-    let [home, bare, store, listener] =
-        <[OwnedFd; 4]>::try_from(fds).map_err(|_| WorkerError::Order)?;
+    let [home, bare, store, listener, trail] =
+        <[OwnedFd; 5]>::try_from(fds).map_err(|_| WorkerError::Order)?;
+    let breadcrumbs = Breadcrumbs::of(&trail).map_err(WorkerError::Confine)?;
+    breadcrumbs.note_faults();
     if !confine(&[&home, &store]).map_err(WorkerError::Confine)? {
         tracing::warn!("this kernel has no Landlock: what users may do is all that confines");
     }
     let listener = Listener::from(listener);
-    let images = Arc::new(Images::new(&begin)?);
+    let images = Arc::new(Images::new(&begin, breadcrumbs)?);
     images.connect(Some(link.try_clone().map_err(WorkerError::Link)?));
     let library = Arc::new(Library::open(home, bare, store, &begin)?);
     let answering = Answering::new(&library, &images);
@@ -140,6 +146,14 @@ fn attend(
                 path,
                 version,
                 offer,
+                is_tombstone: true,
+            } => images.bury(mount, (path, version), offer, fds)?,
+            Order::Adopt {
+                mount,
+                path,
+                version,
+                offer,
+                is_tombstone: false,
             } => images.adopt(mount, path, version, offer, fds)?,
             Order::Ask { id, question } => answering.answer(id, &question),
             Order::Drain => {
@@ -165,12 +179,16 @@ fn keep(images: &Images) -> ! {
 /// Looks at the home again and again.
 fn look(library: &Library, images: &Images) {
     let mut settled = false;
+    let own = images.own_work();
     let mut before = Looked::default();
     let mut watch = Watch::new()
         .inspect_err(|error| tracing::info!(%error, "uploads are noticed late"))
         .ok();
     while !images.is_draining() {
-        let seen = library.look(images, &mut before);
+        let seen = {
+            let _open = own.open();
+            library.look(images, &mut before)
+        };
         if let Err(error) = &seen {
             tracing::warn!(%error, "cannot look at the images of the home");
         }

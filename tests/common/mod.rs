@@ -16,6 +16,7 @@ pub(crate) mod mapping;
 pub(crate) mod mount;
 pub(crate) mod program;
 pub(crate) mod service;
+pub(crate) mod strace;
 pub(crate) mod synthetic;
 pub(crate) mod tree;
 pub(crate) mod user;

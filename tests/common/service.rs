@@ -37,6 +37,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 pub(crate) struct Service {
     path: PathBuf,
     settings: Vec<String>,
+    program: PathBuf,
     supervisor: Option<Child>,
     over: Option<Sender<()>>,
     watchdog: Option<JoinHandle<()>>,
@@ -68,6 +69,7 @@ impl Service {
             path,
             // Nobody else's address.
             settings: vec!["listen=".to_owned()],
+            program: super::program::binary(),
             supervisor: None,
             over: Some(over),
             watchdog: Some(watchdog),
@@ -86,6 +88,12 @@ impl Service {
     /// Changes a setting, from the next start on.
     pub(crate) fn set(&mut self, setting: &str) {
         self.settings.push(setting.to_owned());
+    }
+
+    /// Has another file be the program, from the next start on. It has to be called as
+    /// the one under test is.
+    pub(crate) fn set_program(&mut self, program: PathBuf) {
+        self.program = program;
     }
 
     /// The directory that all is in.
@@ -131,7 +139,8 @@ impl Service {
     #[track_caller]
     pub(crate) fn start_only(&mut self) {
         let log = File::create(self.path.join("log")).expect("make a log");
-        let mut command = distrofs(["serve", "-v"]);
+        let mut command = Command::new(&self.program);
+        command.args(["serve", "-v"]);
         command.args([
             "--set",
             &format!("homes={}", self.path.join("containers").display()),
@@ -157,12 +166,23 @@ impl Service {
         supervisor.wait().expect("wait for the supervisor");
     }
 
-    /// Has it end; its status.
+    /// Has it end, and takes all away.
     #[track_caller]
     pub(crate) fn stop(&mut self) {
+        self.end(Signal::TERM);
+    }
+
+    /// Has it end, and leave all as it is.
+    #[track_caller]
+    pub(crate) fn hand_over(&mut self) {
+        self.end(Signal::HUP);
+    }
+
+    #[track_caller]
+    fn end(&mut self, signal: Signal) {
         let mut supervisor = self.supervisor.take().expect("it runs");
         let pid = Pid::from_child(&supervisor);
-        kill_process(pid, Signal::TERM).expect("ask the supervisor to end");
+        kill_process(pid, signal).expect("ask the supervisor to end");
         let status = wait(&mut supervisor, END_LIMIT).expect("it ends");
         assert!(status.success(), "{status}: {}", self.log());
     }
@@ -201,6 +221,12 @@ impl Service {
         super::archive::tar(&tree, &archive, &["-z"]);
         fs::remove_dir_all(&tree).expect("remove the tree");
         archive
+    }
+
+    /// The process of the supervisor.
+    #[track_caller]
+    pub(crate) fn supervisor(&self) -> Pid {
+        Pid::from_child(self.supervisor.as_ref().expect("it runs"))
     }
 
     /// The worker of a home, if there is one.

@@ -49,6 +49,7 @@ fn mounted_at(dir: tempfile::TempDir, fs: ImageFs, settings: &[&str]) -> Mounted
             metrics: Arc::clone(&metrics),
             answers: report,
             buffers: distrofs::fuse::Buffers::new(4 << 20),
+            crumb: Default::default(),
         },
     )
     .unwrap();

@@ -158,6 +158,7 @@ mod tests {
             version: Version::new([1; 32]),
             is_current,
             mount,
+            is_tombstone: false,
         };
         let home = |home, images| HomeStatus {
             home,
@@ -168,6 +169,7 @@ mod tests {
             other_processes: 0,
             views: Views::default(),
             images,
+            tombstones: Vec::new(),
         };
         Status {
             homes: vec![

@@ -10,7 +10,7 @@ use super::super::table::{Align, Table};
 use super::super::{Failure, text};
 use super::ask_text;
 use crate::wire::control::Request;
-use crate::wire::report::{HomeStatus, ImageStatus, Status};
+use crate::wire::report::{HomeStatus, ImageStatus, Status, Tombstone};
 use crate::wire::served::{ImageReport, Ingest, Memory, Share, WorkerReport};
 
 /// To the upper left corner, and nothing below: what was there is drawn over.
@@ -165,7 +165,13 @@ fn print_images(home: &Home, out: &mut dyn Write) -> io::Result<()> {
         let served = served.clone().find(|served| served.mount == image.mount);
         table.row(row(image, served));
     }
-    table.write(out, "  ")
+    if !home.status.images.is_empty() {
+        table.write(out, "  ")?;
+    }
+    for Tombstone { path, version, why } in &home.status.tombstones {
+        writeln!(out, "  {path} {}: tombstone: {why}", version.short())?;
+    }
+    Ok(())
 }
 
 fn row(image: &ImageStatus, served: Option<&ImageReport>) -> [String; 7] {
@@ -178,9 +184,10 @@ fn row(image: &ImageStatus, served: Option<&ImageReport>) -> [String; 7] {
     [
         image.path.to_string(),
         image.version.short(),
-        match image.is_current {
-            true => "served".to_owned(),
-            false => "of before".to_owned(),
+        match (image.is_tombstone, image.is_current) {
+            (true, _) => "tombstone".to_owned(),
+            (_, true) => "served".to_owned(),
+            (_, false) => "of before".to_owned(),
         },
         or_none(hits.map(|ratio| format!("{:.0} %", ratio * 100.0))),
         or_none(read.map(|read| format!("{} us", read.p99_us))),
@@ -208,6 +215,7 @@ mod tests {
             version: Version::new([0xab; 32]),
             is_current: true,
             mount: 3,
+            is_tombstone: false,
         };
         let served = ImageReport {
             mount: 3,
@@ -229,6 +237,7 @@ mod tests {
                     containers: 4,
                 },
                 images: vec![image],
+                tombstones: Vec::new(),
             },
             served: Some(vec![served]),
             memory: Some(Memory {
