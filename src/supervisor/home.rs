@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,19 +22,9 @@ use super::places::Places;
 use super::process::Process;
 use crate::sys::breadcrumbs::Trail;
 use crate::sys::packets::Listener;
-use crate::sys::{cgroup, mount, tree};
-use crate::view::{Composed, Detached, Dir, Image, State, Writable};
-use crate::wire::report::{HomeStatus, ImageStatus};
-use crate::wire::served::REPORT;
+use crate::sys::tree;
+use crate::view::{Image, State, Writable};
 use crate::wire::{Begin, ImagePath, Link, MountNo, News, Order, Version};
-
-/// How long a worker may take between two pieces of an answer, and how many may wait
-/// to be passed on.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-const ANSWER_PIECES_MAX: usize = 256;
-
-/// The same for how it is doing, which it knows.
-const REPORT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Mounts of one home: a worker that offers without an end must not fill the kernel.
 const MOUNTS_MAX: usize = 4096;
@@ -53,21 +42,21 @@ pub(super) struct Paths {
 #[derive(Debug)]
 pub(super) struct Home {
     pub(super) uid: u32,
-    begin: Begin,
-    groups: Vec<PathBuf>,
-    home: OwnedFd,
+    pub(super) begin: Begin,
+    pub(super) groups: Vec<PathBuf>,
+    pub(super) home: OwnedFd,
     /// The home without what is mounted in it.
     bare: OwnedFd,
     store: OwnedFd,
     pub(super) paths: Paths,
-    views: State,
+    pub(super) views: State,
     read_ahead_kib: u32,
     pub(super) consumers: Consumers,
     known: Mutex<Known>,
     /// Told of all that may be waited for.
     pub(super) settled: Condvar,
     stopping: AtomicBool,
-    restarts: AtomicU64,
+    pub(super) restarts: AtomicU64,
 }
 
 impl Home {
@@ -123,7 +112,7 @@ impl Home {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn failed(&self, doing: &'static str) -> impl Fn(std::io::Error) -> SupervisorError {
+    pub(super) fn failed(&self, doing: &'static str) -> impl Fn(std::io::Error) -> SupervisorError {
         let home = self.uid;
         move |cause| SupervisorError::Worker { home, doing, cause }
     }
@@ -131,13 +120,6 @@ impl Home {
     /// Where the home is.
     pub(super) fn path(&self) -> &Path {
         &self.paths.home
-    }
-
-    fn tombstone(&self, path: &ImagePath) -> SupervisorError {
-        SupervisorError::Tombstone {
-            home: self.uid,
-            path: path.clone(),
-        }
     }
 
     /// Serves the home until it is stopped.
@@ -306,108 +288,6 @@ impl Home {
         given.map_err(self.failed("tell it"))
     }
 
-    /// Asks the worker something; each piece of its answer is given to `hear`.
-    pub(super) fn ask(
-        &self,
-        question: String,
-        hear: impl FnMut(String) -> std::io::Result<()>,
-    ) -> Result<(), SupervisorError> {
-        self.ask_within(ANSWER_WITHIN, question, hear)
-    }
-
-    /// Asks the worker how what it serves is doing.
-    pub(super) fn report(
-        &self,
-        hear: impl FnMut(String) -> std::io::Result<()>,
-    ) -> Result<(), SupervisorError> {
-        self.ask_within(REPORT_WITHIN, REPORT.to_owned(), hear)
-    }
-
-    fn ask_within(
-        &self,
-        within: Duration,
-        question: String,
-        mut hear: impl FnMut(String) -> std::io::Result<()>,
-    ) -> Result<(), SupervisorError> {
-        let failed = self.failed("ask it");
-        // A worker that says more than is heard loses its answer.
-        let (answer, answered) = sync_channel(ANSWER_PIECES_MAX);
-        let mut known = self.known();
-        known.questions += 1;
-        let id = known.questions;
-        let given = match &known.orders {
-            Some(orders) => orders.give(Order::Ask { id, question }, &[]),
-            None => Err(std::io::Error::other("it is being started: try again")),
-        };
-        given.map_err(&failed)?;
-        known.asked.insert(id, answer);
-        drop(known);
-        loop {
-            match answered.recv_timeout(within) {
-                Ok(piece) if piece.is_empty() => return Ok(()),
-                Ok(piece) => hear(piece).map_err(&failed)?,
-                Err(_) => {
-                    self.known().asked.remove(&id);
-                    return Err(failed(std::io::Error::other("it does not answer")));
-                }
-            }
-        }
-    }
-
-    /// How it is doing.
-    pub(super) fn status(&self) -> HomeStatus {
-        let known = self.known();
-        let images = known.mounts.iter().map(|(mount, held)| ImageStatus {
-            path: held.path.clone(),
-            version: held.version,
-            is_current: known.current.get(&held.path) == Some(mount),
-            mount: mount.0,
-            is_tombstone: held.is_tombstone,
-        });
-        let of_group = |group: &PathBuf| {
-            let all = group.parent().map(cgroup::processes);
-            all.and_then(Result::ok).map_or(0, |all| all.len())
-        };
-        let others = self.groups.iter().map(of_group).max().unwrap_or(0);
-        HomeStatus {
-            home: self.uid,
-            worker: known.worker,
-            restarts: self.restarts.load(Ordering::Relaxed),
-            memory_bytes: self
-                .groups
-                .iter()
-                .find_map(|group| cgroup::memory_bytes(group)),
-            memory_limit_bytes: self.begin.memory_bytes,
-            other_processes: u64::try_from(others).unwrap_or(u64::MAX),
-            views: self.consumers.views(),
-            images: images.collect(),
-            tombstones: known.deaths.tombstones(),
-        }
-    }
-
-    /// Breaks the connections of an image: who waits for an answer gets an error.
-    pub(super) fn abort(&self, path: &ImagePath) -> Result<(), SupervisorError> {
-        let known = self.known();
-        let mut mounts = known
-            .mounts
-            .values()
-            .filter(|held| held.path == *path)
-            .peekable();
-        if mounts.peek().is_none() {
-            return Err(SupervisorError::NoImage {
-                home: self.uid,
-                path: path.clone(),
-            });
-        }
-        for held in mounts {
-            mount::abort(held.connection.as_fd()).map_err(|cause| SupervisorError::System {
-                doing: "break a connection",
-                cause,
-            })?;
-        }
-        Ok(())
-    }
-
     /// Mounts what is offered, and has it served.
     fn mount(
         &self,
@@ -554,44 +434,6 @@ impl Home {
             !known.is_settled || !known.expected.is_empty()
         });
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
-    }
-
-    /// A view of an image, for a container.
-    pub(super) fn view(
-        &self,
-        path: &ImagePath,
-        wanted: &Detached,
-    ) -> Result<Composed, SupervisorError> {
-        let known = self.known();
-        let current = known.current.get(path);
-        let held = current.and_then(|mount| known.mounts.get(mount));
-        let at = held.map(|held| held.at.clone());
-        let is_settled = known.is_settled && known.expected.is_empty();
-        if held.map_or(known.deaths.has(path), |held| held.is_tombstone) {
-            return Err(self.tombstone(path));
-        }
-        drop(known);
-        let image = match at {
-            Some(at) => Image::mounted(&at)?,
-            None if is_settled => self.exploded(path)?,
-            None => return Err(SupervisorError::Starting { home: self.uid }),
-        };
-        Ok(self.views.detached(&image, wanted)?)
-    }
-
-    /// A tree that is there as before anything of ours was.
-    fn exploded(&self, path: &ImagePath) -> Result<Image, SupervisorError> {
-        let none = || SupervisorError::NoImage {
-            home: self.uid,
-            path: path.clone(),
-        };
-        let failed = self.failed("use the directory of it");
-        let home = Dir::from(self.home.try_clone().map_err(failed)?);
-        // Whatever is wrong with it, a customer did it.
-        let root = home.sub(format!("distros/{path}").as_bytes());
-        let root = root.map_err(|_| none())?;
-        let name = self.paths.home.join("distros").join(path.as_str());
-        Image::exploded(root, &name)?.ok_or_else(none)
     }
 
     /// Takes everything away that new starts would get; who uses something may

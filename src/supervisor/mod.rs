@@ -19,6 +19,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | `asked` | what clients want of a home |
 //! | `home`, `known` | one home: its worker, and what is mounted for it |
 //! | `deaths` | images that end workers |
 //! | `handover` | from one supervisor to the next |
@@ -30,6 +31,7 @@
 //! | `consumers`, `emperor_log` | containers that use images, and lines in their logs |
 
 mod api;
+mod asked;
 mod consumers;
 mod control;
 mod deaths;
