@@ -139,12 +139,15 @@ class Service:
         (self.group / name).write_text(str(self.limit))
 
     def killed(self):
-        """How often somebody was killed for memory, in the whole group."""
-        for name in ("memory.oom_control", "memory.events"):
-            file = self.group / name
-            if file.exists():
-                return int(re.search(r"oom_kill (\d+)", file.read_text()).group(1))
-        return 0
+        """How often somebody was killed for memory, in the whole group. Version 1 counts
+        where it happens."""
+        killed = 0
+        for group in (self.group, self.group / "distrofs"):
+            for name in ("memory.oom_control", "memory.events"):
+                file = group / name
+                if file.exists():
+                    killed += int(re.search(r"oom_kill (\d+)", file.read_text()).group(1))
+        return killed
 
     def peak_bytes(self):
         for name in ("memory.max_usage_in_bytes", "memory.peak"):
