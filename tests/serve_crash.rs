@@ -4,14 +4,14 @@
 mod common;
 
 use std::fs::{self, File};
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use common::archive::tar;
+use common::archive::tar as pack;
 use common::program::{eventually, run};
 use common::service::Service;
 use common::strace::Strace;
@@ -52,7 +52,7 @@ fn archive(service: &Service, name: &str, image: u64) -> PathBuf {
         fs::write(tree.join(file.to_string()), content(image, file)).expect("write a file");
     }
     let archive = service.path().join(format!("{name}.tgz"));
-    tar(&tree, &archive, &["-z"]);
+    pack(&tree, &archive, &["-z"]);
     archive
 }
 
@@ -380,5 +380,74 @@ fn an_image_that_ends_workers_when_it_is_new_is_not_served() {
     let is_new = || fs::read(&at).is_ok_and(|bytes| bytes == content(3, 3));
     assert!(eventually(SOON, is_new), "{}", service.log());
     assert!(tombstones(&service).is_empty(), "{}", service.status(S));
+    service.stop();
+}
+
+/// An archive of one large file, which takes a while to index.
+fn large(service: &Service) -> PathBuf {
+    const TIMES: u64 = 8;
+    let packed = |bytes: &[u8]| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(bytes).expect("compress");
+        gzip.finish().expect("compress")
+    };
+    // The file is the Debian image, again and again.
+    let bytes = fs::metadata(common::archive::debian_tar()).expect("look at the image");
+    let mut header = tar::Header::new_gnu();
+    header.set_path("images").expect("a path");
+    header.set_mode(0o644);
+    header.set_size(bytes.len() * TIMES);
+    header.set_cksum();
+    let archive = service.path().join("large.tgz");
+    let mut file = File::create(&archive).expect("make an archive");
+    let mut add = |bytes: &[u8]| file.write_all(bytes).expect("write an archive");
+    add(&packed(header.as_bytes()));
+    let image = fs::read(common::archive::debian_tgz()).expect("read the image");
+    (0..TIMES).for_each(|_| add(&image));
+    add(&packed(&[0; 1024]));
+    archive
+}
+
+#[test]
+fn an_upload_that_ends_workers_is_put_aside_and_others_are_taken_in() {
+    let mut service = Service::new(&[S]);
+    service.start();
+    let good = archive(&service, "good", 1);
+    let rejected = service.distros(S).join(".rejected/deadly.tgz");
+    let worker = |service: &Service| service.worker(S).map(Pid::as_raw_nonzero);
+    let deadly = large(&service);
+    service.upload(S, &deadly, "deadly.tgz");
+    let status = service.distros(S).join("deadly.status");
+    let is_indexing = || {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        text.contains("indexing: ")
+    };
+    let mut deaths = 0;
+    // One that is ended before it begins does not count.
+    while deaths < 9 && !rejected.exists() {
+        let indexes = || worker(&service).is_some() && is_indexing();
+        if !eventually(SOON, || rejected.exists() || indexes()) || rejected.exists() {
+            break;
+        }
+        let last = worker(&service);
+        kill_process(service.worker(S).expect("a worker"), Signal::ABORT).expect("end it");
+        deaths += 1;
+        let is_another = || worker(&service).is_some_and(|worker| Some(worker) != last);
+        assert!(
+            eventually(SOON, is_another),
+            "death {deaths}: {}",
+            service.log()
+        );
+    }
+    assert!(deaths >= 3, "{deaths}: {}", service.log());
+    let is_aside = eventually(SOON, || rejected.exists());
+    assert!(is_aside, "{}", service.log());
+    let reason = service.distros(S).join(".rejected/deadly.tgz.reason");
+    let reason = fs::read_to_string(reason).expect("read the reason");
+    assert!(reason.contains("again and again"), "{reason}");
+    service.upload(S, &good, "good.tgz");
+    let file = service.distros(S).join("good/7");
+    let is_served = || fs::read(&file).is_ok_and(|bytes| bytes == content(1, 7));
+    assert!(eventually(SOON, is_served), "{}", service.log());
     service.stop();
 }

@@ -107,6 +107,7 @@ impl Known {
         let culprit = found.culprit();
         let held = culprit.and_then(|label| self.mounts.get(&MountNo(label)));
         let Some(held) = held else {
+            self.after_fault = true;
             tracing::error!(
                 home,
                 signal,

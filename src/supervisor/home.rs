@@ -99,6 +99,7 @@ impl Home {
                 deaths: Deaths::default(),
                 is_settled: false,
                 expected: Vec::new(),
+                after_fault: false,
                 asked: BTreeMap::new(),
                 questions: 0,
             }),
@@ -176,8 +177,9 @@ impl Home {
         let fds = [&self.home, &self.bare, &self.store].map(AsFd::as_fd);
         let others = [listener.as_fd(), marks.as_fd()];
         let fds: Vec<_> = fds.into_iter().chain(others).collect();
-        let begin = Order::Begin(self.begin.clone());
-        orders.give(begin, &fds).map_err(&doing)?;
+        let mut begin = self.begin.clone();
+        begin.after_fault = std::mem::take(&mut self.known().after_fault);
+        orders.give(Order::Begin(begin), &fds).map_err(&doing)?;
         let mut known = self.known();
         // Those that never answered have no users, and are offered again.
         let unanswered: Vec<_> = known.unanswered().collect();

@@ -32,6 +32,8 @@ pub(super) struct Known {
     pub(super) is_settled: bool,
     /// Mounts that were made and do not answer yet.
     pub(super) expected: Vec<MountNo>,
+    /// Whether the last worker ended by a fault that no image can be the reason for.
+    pub(super) after_fault: bool,
     /// Questions that are not answered yet.
     pub(super) asked: BTreeMap<u64, SyncSender<String>>,
     pub(super) questions: u64,

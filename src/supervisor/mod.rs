@@ -269,6 +269,7 @@ fn home(config: &ServeConfig, uid: u32, log: Arc<EmperorLog>) -> Result<Home, Su
         memory_bytes: config.memory.0,
         versions_kept: config.versions_kept,
         tune: config.tune.clone(),
+        after_fault: false,
     };
     let mut tuning = FuseTuning::default();
     for setting in &config.tune {

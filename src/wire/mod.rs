@@ -98,6 +98,9 @@ pub struct Begin {
     pub versions_kept: u32,
     /// Settings of sessions, as `key=value`.
     pub tune: Vec<String>,
+    /// Whether the worker before ended by a fault of its own that no image can be the
+    /// reason for: by what it took in, perhaps.
+    pub after_fault: bool,
 }
 
 /// What a worker tells.

@@ -32,6 +32,14 @@ pub(super) fn of_workers(of: &mut Families<'_>) {
     );
     of.home(
         (
+            "distrofs_tombstones",
+            Gauge,
+            "Versions of images that are not read any more, as that ended workers.",
+        ),
+        |home| Some(home.status.tombstones.len()),
+    );
+    of.home(
+        (
             "distrofs_worker_uptime_seconds",
             Gauge,
             "Since its worker was started.",

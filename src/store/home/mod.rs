@@ -9,6 +9,7 @@
 //!   archives/DIGEST        archives by their SHA-256, DIGEST.dfsx their indexes
 //!   derived/VERSION.dfsx   indexes of images that were changed afterwards
 //!   images/web.json        which versions there are of an image ([`ImageRecord`])
+//!   images/.trial          which upload is being indexed (`trial`)
 //!   incoming/              what is being taken in (`journal`)
 //!   lock                   held by the process that works in it
 //! ```
@@ -41,6 +42,7 @@ mod scan;
 mod take;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod verdict;
 mod versions;
 

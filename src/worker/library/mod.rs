@@ -94,6 +94,9 @@ impl Library {
         options.keep_versions = begin.versions_kept;
         let path = PathBuf::from(format!("/proc/self/fd/{}", store.as_raw_fd()));
         let home = Home::open(home, &path, options)?;
+        if begin.after_fault {
+            home.blame_upload()?;
+        }
         for unfinished in home.recover()? {
             tracing::warn!(?unfinished, "something that was begun before waits still");
         }
