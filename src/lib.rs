@@ -25,6 +25,7 @@
 //! | [`serving`] | an image between its archive and the kernel |
 //! | [`worker`] | the process that serves one customer's images, as that customer |
 //! | [`supervisor`] | root: mounts, views, and processes that parse nothing |
+//! | [`api`] | HTTP: how everything is doing |
 //! | [`cli`] | the program |
 //!
 //! A read goes `fuse` → `fs` → `index` for the extents → [`source::ReadAt`],
@@ -33,6 +34,7 @@
 #![warn(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod api;
 pub mod budget;
 pub mod cache;
 pub mod cli;

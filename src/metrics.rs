@@ -17,6 +17,10 @@ macro_rules! counters {
         pub struct Counters { $($(#[doc = $doc])+ pub $name: Counter,)+ }
 
         impl Counters {
+            /// The name of each, and what it counts.
+            pub const ALL: &[(&str, &str)] =
+                &[$((stringify!($name), concat!($($doc),+)),)+];
+
             fn snapshot(&self) -> BTreeMap<String, u64> {
                 [$((stringify!($name).to_owned(), self.$name.get()),)+].into()
             }
@@ -101,7 +105,7 @@ operations! {
 
 /// Log2 latency buckets: bucket `i` counts requests that took less than `2^i`
 /// microseconds (and at least half of it); the last one all longer ones.
-const LATENCY_BUCKETS: usize = 28;
+pub const LATENCY_BUCKETS: usize = 28;
 
 #[derive(Debug)]
 struct OpCounter {
@@ -162,8 +166,18 @@ impl Metrics {
         Op::ALL.iter().map(|op| self.count(*op)).sum()
     }
 
-    /// All values now; kinds of request that never came are left out.
+    /// All values now; kinds of request that never came are left out, and latencies
+    /// are summed up.
     pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = self.detailed();
+        for stats in snapshot.requests.values_mut() {
+            stats.buckets = Vec::new();
+        }
+        snapshot
+    }
+
+    /// The same with all buckets of latencies.
+    pub fn detailed(&self) -> Snapshot {
         let seen = Op::ALL.iter().filter(|op| self.count(**op) > 0);
         Snapshot {
             counters: self.counters.snapshot(),
@@ -186,13 +200,17 @@ impl Metrics {
             });
             at.map_or(0, |i| 1_u64 << i)
         };
+        let total_us = op.total_ns.get() / 1000;
         RequestStats {
+            // Read after those that were answered: never fewer.
             count: op.count.get(),
-            mean_us: op.total_ns.get() / 1000 / answered.max(1),
+            total_us,
+            mean_us: total_us / answered.max(1),
             p50_us: percentile(50),
             p90_us: percentile(90),
             p99_us: percentile(99),
             max_us: buckets.iter().rposition(|n| *n > 0).map_or(0, |i| 1 << i),
+            buckets,
         }
     }
 }
@@ -211,6 +229,9 @@ pub struct Snapshot {
 pub struct RequestStats {
     /// How many arrived.
     pub count: u64,
+    /// All times to the answer together, in microseconds.
+    #[serde(default)]
+    pub total_us: u64,
     /// Mean time to the answer, in microseconds.
     pub mean_us: u64,
     /// Upper bound of the median's bucket (a power of two), in microseconds.
@@ -223,6 +244,10 @@ pub struct RequestStats {
     /// Upper bound of the slowest request's bucket, in microseconds.
     #[serde(default)]
     pub max_us: u64,
+    /// How many were answered in less than 1, 2, 4, … microseconds and not in less
+    /// than half of it; the last number is that of all others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub buckets: Vec<u64>,
 }
 
 #[cfg(test)]
@@ -242,6 +267,10 @@ mod tests {
         metrics.arrived(Op::Read);
         metrics.answered(Op::Read, Duration::from_micros(900));
         assert_eq!(metrics.snapshot().requests["read"].p99_us, 1024);
+        let stats = &metrics.detailed().requests["read"];
+        assert_eq!(stats.total_us, 99 * 3 + 2 * 900);
+        assert_eq!((stats.buckets[2], stats.buckets[10]), (99, 2));
+        assert_eq!(stats.buckets.len(), LATENCY_BUCKETS);
     }
 
     #[test]

@@ -13,8 +13,9 @@ use distrofs::budget::MemoryBudget;
 use distrofs::index::build::{BuildError, ModeChange};
 use distrofs::metrics::Metrics;
 use distrofs::source::{DirectReader, ReadAt, SourceError};
-use distrofs::store::derived::{Derivation, Derived, DerivedIndex, Part, VersionId};
+use distrofs::store::derived::{Derivation, Derived, DerivedIndex, Part};
 use distrofs::store::{Archive, IngestOptions, OpenedIndex, Reason, StoreError};
+use distrofs::types::Digest;
 use distrofs::types::Ino;
 
 /// Archives in a directory of their own.
@@ -127,7 +128,7 @@ fn it_is_made_once_and_again_when_anything_changes() {
         (&[base, two, one], &changes, "patched"),
         (&[two, one, base], &[], "small"),
     ];
-    let mut versions: Vec<VersionId> = Vec::new();
+    let mut versions: Vec<Digest> = Vec::new();
     for (number, (parts, changes, small)) in cases.into_iter().enumerate() {
         let derivation = derivation(parts, changes);
         let made = bench.index(&derivation).expect("make it").made;

@@ -19,8 +19,9 @@ use common::view::as_user;
 use distrofs::budget::MemoryBudget;
 use distrofs::metrics::Metrics;
 use distrofs::store::IngestOptions;
-use distrofs::store::home::{Home, HomeError, ImagePath, Options, Outcome, Scan, State, Work};
-use distrofs::worker::status::{Checks, Facts, StatusFiles, current};
+use distrofs::store::home::{Home, HomeError, Options, Outcome, Scan, State, Work};
+use distrofs::types::ImagePath;
+use distrofs::worker::status::{Checks, Facts, StatusFiles};
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, makedev, mknodat, renameat_with};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
@@ -141,7 +142,13 @@ fn round(home: &Home, status: &mut StatusFiles) -> Result<(Scan, Vec<Outcome>), 
     let images = home.images()?;
     let mut checks = Checks::default();
     let budget = MemoryBudget::new(64 << 20);
-    checks.update(home, &current(&images), &budget, &Arc::default());
+    for record in &images.records {
+        let metrics = Arc::default();
+        let made = home
+            .compose(record, &budget, &metrics)
+            .expect("it can be served");
+        checks.look(&record.path, made.version, &made.files, &budget, &metrics);
+    }
     let after = home.scan()?;
     let facts = Facts {
         names_max: home.options().names_max,

@@ -346,12 +346,20 @@ fn a_stuck_read_times_out_and_holds_up_nobody() {
     }
     assert_eq!(fs::read(m.path.join("other")).unwrap(), [b'o'; 10_000]);
     assert_eq!(fs::metadata(m.path.join("shared")).unwrap().len(), 10_000);
+    // It is seen while it hangs.
+    while m.oldest().is_none() {
+        std::thread::yield_now();
+    }
     assert_eq!(errno(stuck.join().unwrap()), Some(Errno::IO));
     // The kernel retries the one page that is wanted after a failed read-ahead.
     assert!(m.metrics.counters.deadline_errors.get() >= 1);
     image.content.release();
     image.content.stuck_at.store(u64::MAX, Ordering::SeqCst);
     assert_eq!(fs::read(m.path.join("dir/file")).unwrap(), [b'f'; 10_000]);
+    // A moment after the last answer.
+    while m.oldest().is_some() {
+        std::thread::yield_now();
+    }
 }
 
 #[test]
@@ -432,8 +440,12 @@ fn unmounting_ends_the_session_and_leaves_later_mounts_alone() {
             Connection::Fresh(fd),
             fs,
             &Default::default(),
-            metrics,
-            report,
+            distrofs::fuse::Means {
+                metrics,
+                answers: report,
+                buffers: distrofs::fuse::Buffers::new(4 << 20),
+                crumb: Default::default(),
+            },
         )
         .unwrap();
         (mount, session)

@@ -165,6 +165,12 @@ fn workers_that_are_killed_lose_nothing() {
     assert!(read > 100, "only {read} files were read");
     assert_eq!(mapped.first(), 0x7f);
     assert_eq!(sums(&at), expected);
+    let status = service.status(S);
+    let is_alive = status["tombstones"] == serde_json::json!([]);
+    assert!(
+        is_alive && status["images"][0]["is_tombstone"] == false,
+        "{status}"
+    );
     service.stop();
 }
 
@@ -315,25 +321,11 @@ fn a_status_tells_what_is_served_and_who_must_not_know() {
     let counted = eventually(SOON, || service.status(S)["restarts"] == 1);
     assert!(counted, "{}", service.status(S));
     // A user is told of his own home only.
-    let as_user = |uid: u32, args: &[&str]| {
-        let mut command = Command::new("setpriv");
-        let uid = uid.to_string();
-        command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups"]);
-        // By its descriptor: the program may be where this user cannot go.
-        let program = File::open(common::program::binary()).expect("open the program");
-        command
-            .args(["sh", "-c", "exec /proc/self/fd/0 \"$@\"", "sh"])
-            .args(args);
-        command.args(["--run", "."]).current_dir(service.run_dir());
-        let output = command.stdin(program).output().expect("run as a user");
-        (String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr))
-            .into_owned()
-    };
-    let own = as_user(S + 1, &["status", "--json"]);
+    let own = service.as_user(S + 1, &["status", "--json"]);
     assert!(own.contains("30001") && !own.contains("debian"), "{own}");
-    let refused = as_user(S + 1, &["abort", "30000/debian"]);
+    let refused = service.as_user(S + 1, &["abort", "30000/debian"]);
     assert!(refused.contains("for root only"), "{refused}");
-    let refused = as_user(
+    let refused = service.as_user(
         S + 1,
         &["attach", "30001", "--image", "30000/debian", "--at", "/mnt"],
     );
@@ -459,4 +451,47 @@ fn a_service_that_was_stopped_serves_again_and_containers_never_notice() {
         "{:?}",
         service.mounts()
     );
+}
+
+#[test]
+fn a_launcher_finds_the_view_of_its_container_where_the_shared_tree_is() {
+    let mut service = Service::new(&[S]);
+    service.upload(S, &debian_tgz(), "debian.tgz");
+    service.set("containers={ 30001 = \"30000/debian\" }");
+    service.start();
+    let at = service.distros(S).join("debian");
+    fs::write(at.join("tmp/of-all"), "shared\n").expect("write a file");
+    let program = common::program::binary();
+    let hook = |service: &Service, container: u32, script: &str| {
+        let text = format!(
+            "mount --make-rprivate /; p='{}'; run='{}'; at='{}'\n{script}",
+            program.display(),
+            service.run_dir().display(),
+            at.display()
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-euc", &text, "sh", &container.to_string()]);
+        run(&mut command)
+    };
+    let all = "$p attach $1 --run $run; [ ! -e $at/tmp/of-all ]; echo own > $at/tmp/own
+               root=$(mktemp -d); mount --bind $at $root; cat $root/tmp/own; umount $root; rmdir $root
+               $p detach $1 --run $run; cat $at/tmp/of-all; [ ! -e $at/tmp/own ]
+               ! $p detach $1 --run $run";
+    let done = hook(&service, 30_001, all).ok();
+    assert_eq!(done.stdout, "own\nshared\n");
+    assert!(done.stderr.contains("no view of a container"), "{done:?}");
+    // What all share is nobody's to detach.
+    assert!(at.join("etc/passwd").exists());
+    hook(&service, 30_001, "cat $at/tmp/of-all").ok();
+    let other = hook(&service, 30_002, "$p attach $1 --run $run");
+    other.refused(1, &["no image is chosen for container 30002", "--image"]);
+    // The customer puts a link where the root of the launcher would mount.
+    let moved = service.distros(S).join("moved");
+    service.stop();
+    fs::rename(&at, &moved).expect("move the directory");
+    std::os::unix::fs::symlink("/etc", &at).expect("link");
+    service.start();
+    hook(&service, 30_001, "$p attach $1 --run $run").refused(1, &["debian"]);
+    assert!(fs::metadata("/etc/passwd").is_ok_and(|found| found.uid() == 0));
+    service.stop();
 }

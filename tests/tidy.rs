@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("metrics", &[]),
     ("budget", &["types"]),
-    ("config", &[]),
+    ("config", &["types"]),
     ("sys", &["types"]),
     ("source", &["types", "metrics", "budget", "sys"]),
     ("index", &["types"]),
@@ -33,12 +33,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("inspect", &["types", "metrics", "source", "index", "fs"]),
     ("view", &["types", "sys", "index", "inspect"]),
     ("container", &["sys", "view"]),
-    ("wire", &["types", "sys"]),
+    ("wire", &["types", "metrics", "sys"]),
     (
         "serving",
         &[
             "types", "metrics", "budget", "config", "sys", "source", "index", "cache", "fs",
-            "fuse", "view",
+            "fuse", "view", "wire",
         ],
     ),
     (
@@ -50,6 +50,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     // Root parses nothing of a customer's: no archive, no index.
     ("supervisor", &["types", "config", "sys", "view", "wire"]),
+    // It answers strangers: it reaches what it tells by messages only.
+    ("api", &["types", "metrics", "sys", "wire"]),
     (
         "cli",
         &[
@@ -72,6 +74,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "serving",
             "worker",
             "supervisor",
+            "api",
         ],
     ),
 ];
@@ -88,6 +91,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("dashmap::", &["cache/"]),
     ("clap::", &["cli/", "main.rs"]),
     ("axum::", &["api/"]),
+    ("hyper::", &["api/"]),
+    ("hyper_util::", &["api/"]),
+    ("tokio::", &["api/"]),
     ("rusqlite::", &["registry/", "inspect/packages/rpm/"]),
     ("libc::E", &["fs/error.rs", "sys/"]),
 ];

@@ -8,6 +8,7 @@ mod cat;
 mod doctor;
 mod index;
 mod inspect;
+mod logging;
 mod ls;
 mod mount;
 mod opening;
@@ -31,6 +32,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Args, Command};
+use logging::{Logging, Origin};
+
+use crate::supervisor;
 
 /// A failed job; what the user is told.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -39,7 +43,15 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub fn run() -> ExitCode {
     crate::sys::alloc::tune();
     let args = Args::parse();
-    start_logging(args.verbose);
+    let logging = Logging::new(args.verbose, args.log_format);
+    match &args.command {
+        // Its settings say how.
+        Command::Serve(_) => {}
+        Command::Api { .. } => logging.start(Origin::of(supervisor::API)),
+        Command::Worker { home } => logging.start(Origin::of_home(supervisor::WORKER, home)),
+        Command::EmperorLog { home } => logging.start(Origin::of_home(supervisor::APPEND, home)),
+        _ => logging.start(Origin::of("command")),
+    }
     let done = match args.command {
         Command::Index(job) => index::run(&job),
         Command::Mount(job) => return mount::run(job),
@@ -49,11 +61,15 @@ pub fn run() -> ExitCode {
         Command::Cat(job) => cat::run(&job),
         Command::Stats(job) => stats::run(&job),
         Command::View(job) => view::run(&job),
-        Command::Serve(job) => serve::run(&job),
+        Command::Serve(job) => serve::run(&job, logging),
         Command::Attach(job) => service::attach(job),
+        Command::Detach(job) => service::detach(&job),
         Command::Status(job) => service::status(&job),
+        Command::Image(job) => return conclude(service::image(job)),
         Command::Abort(job) => service::abort(job),
         Command::Worker { home } => serve::work(&home),
+        Command::Api { run, listen } => serve::api(run, listen),
+        Command::EmperorLog { .. } => return serve::append(),
         Command::Inspect(job) => return conclude(inspect::run(&job)),
         Command::Verify(job) => return conclude(verify::run(&job)),
         Command::Doctor(job) => return conclude(doctor::run(&job)),
@@ -79,7 +95,7 @@ fn conclude(done: Result<Verdict, Failure>) -> ExitCode {
         Ok(Verdict::Bad) => ExitCode::FAILURE,
         Err(error) if is_broken_pipe(&*error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("distrofs: {error}");
+            logging::say(tracing::Level::ERROR, &error.to_string());
             ExitCode::FAILURE
         }
     }
@@ -90,21 +106,4 @@ fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
     error
         .downcast_ref::<std::io::Error>()
         .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
-/// Logs to standard error: warnings, or what `-v`, `-vv` or `DISTROFS_LOG` ask
-/// for.
-fn start_logging(verbose: u8) {
-    let default = match verbose {
-        0 => "warn",
-        1 => "info",
-        _ => "debug",
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("DISTROFS_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
 }

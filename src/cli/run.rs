@@ -23,7 +23,7 @@ use crate::sys::contain::{self, Child, FAILED};
 use crate::sys::mount::MountOptions;
 use crate::sys::signal::Signals;
 use crate::sys::{namespace, pass, tree};
-use crate::view::{self, Composed, Dir, Image, Wanted};
+use crate::view::{self, Composed, Dir, Image, SOURCE, Wanted};
 
 /// The longest name that a host can have, less some room.
 const HOSTNAME_CHARS_MAX: usize = 63;
@@ -137,6 +137,7 @@ fn compose(
         writable: job.writable,
         passwd: job.passwd.then_some(job.uid),
         is_of_user,
+        source: SOURCE,
     })?;
     for note in &composed.notes {
         eprintln!("distrofs: {note}");

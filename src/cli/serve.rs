@@ -1,17 +1,23 @@
 //! `distrofs serve`, and the processes that it starts.
 
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use tracing::Level;
 
 use super::Failure;
 use super::args::Serve;
+use super::logging::{self, Logging, Origin};
+use crate::api;
 use crate::config::ServeConfig;
 use crate::supervisor;
 use crate::sys::packets::Packets;
 use crate::wire::Link;
 use crate::worker;
 
-pub(super) fn run(job: &Serve) -> Result<(), Failure> {
+pub(super) fn run(job: &Serve, logging: Logging) -> Result<(), Failure> {
     let mut config = match &job.config {
         Some(path) => ServeConfig::read(path)?,
         None => ServeConfig::default(),
@@ -24,17 +30,39 @@ pub(super) fn run(job: &Serve) -> Result<(), Failure> {
         print!("{}", toml::to_string(&config)?);
         return Ok(());
     }
-    let ready = || eprintln!("distrofs: all images are served");
+    let logging = logging.or(config.log);
+    logging.start(Origin::of("supervisor"));
+    logging.pass_on()?;
+    let ready = || logging::say(Level::INFO, "all images are served");
     Ok(supervisor::run(config, ready)?)
 }
 
-/// Its standard input is the connection to the supervisor.
 pub(super) fn work(home: &Path) -> Result<(), Failure> {
-    let given = std::io::stdin().as_fd().try_clone_to_owned()?;
-    let link = Link::from(Packets::from(given));
-    if link.peer().is_err() {
-        return Err("`distrofs serve` starts this".into());
-    }
-    let done = worker::run(link);
+    let done = worker::run(Link::from(given()?));
     done.map_err(|error| format!("the worker of {}: {error}", home.display()).into())
+}
+
+pub(super) fn api(run: PathBuf, listen: SocketAddr) -> Result<(), Failure> {
+    Ok(api::run(&api::Job { run, listen }, given()?)?)
+}
+
+/// What a container made of its log is no failure of this program.
+pub(super) fn append() -> ExitCode {
+    let done = given().and_then(|given| Ok(supervisor::append(&given)?));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::info!(%error, "a line was not written");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Their standard input is the connection to the supervisor.
+fn given() -> Result<Packets, Failure> {
+    let given = Packets::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    match given.peer() {
+        Ok(_) => Ok(given),
+        Err(_) => Err("`distrofs serve` starts this".into()),
+    }
 }

@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 use crate::serving::{Parts, Prepared, Shared, settle};
 use crate::source::tables::SECTION_WINDOWS;
 use crate::store::{Archive, Image, OpenedIndex};
+use crate::sys::breadcrumbs::Crumb;
 use crate::sys::mount::{self, Mount, MountOptions, MountRequest};
 
 /// The part of the memory limit that tables read ahead may take of the page
@@ -75,7 +76,7 @@ pub(super) fn start(
         flags: how.options.clone(),
     };
     let (mounted, connection) = mount::mount(&request)?;
-    let session = prepared.serve(Connection::Fresh(connection), &how.tuning)?;
+    let session = prepared.serve(Connection::Fresh(connection), &how.tuning, Crumb::default())?;
     if how.tuning.read_ahead_kib > 0
         && let Err(error) = mounted.set_read_ahead(how.tuning.read_ahead_kib)
     {

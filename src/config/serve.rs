@@ -1,11 +1,14 @@
 //! The settings of `distrofs serve`, as a file in TOML has them.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{ByteSize, ConfigError, FuseTuning};
+use crate::types::ImageOf;
 
 /// What `serve` is to do. Every setting has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,12 +35,51 @@ pub struct ServeConfig {
     pub versions_kept: u32,
     /// What containers may write if `attach` does not say: `paths` or `tree`.
     pub writable: String,
+    /// The image of each container that has one, by its number, as `30000/debian`:
+    /// what `attach` gives it if it is not told which.
+    pub containers: BTreeMap<String, ImageOf>,
     /// Settings of sessions, as `key=value`.
     pub tune: Vec<String>,
-    /// Where `/metrics` and `/healthz` are answered; empty for nowhere.
+    /// Where `/metrics` and `/healthz` are answered: an address of this machine for
+    /// itself, with a port. Empty for nowhere; port 0 for any that is free, which is
+    /// then in the file `api.addr` of the directory `run`.
     pub listen: String,
-    /// The user that answers there.
+    /// The user that answers there, and may ask how everything is doing. Best one
+    /// that is used for nothing else; never that of a home.
     pub api_user: u32,
+    /// How log lines are written: `text` or `json`.
+    pub log: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// An object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// As it is given.
+    pub fn name(self) -> &'static str {
+        match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        }
+    }
+}
+
+impl std::str::FromStr for LogFormat {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let both = [LogFormat::Text, LogFormat::Json].into_iter();
+        let mut found = both.filter(|format| format.name() == name);
+        found.next().ok_or("give text or json")
+    }
 }
 
 impl Default for ServeConfig {
@@ -52,9 +94,11 @@ impl Default for ServeConfig {
             cpu_weight: 100,
             versions_kept: 3,
             writable: "tree".to_owned(),
+            containers: BTreeMap::new(),
             tune: Vec::new(),
             listen: "127.0.0.1:8080".to_owned(),
             api_user: 65_534,
+            log: LogFormat::Text,
         }
     }
 }
@@ -130,8 +174,46 @@ impl ServeConfig {
         if self.storage.contains(&0) || self.api_user == 0 {
             return wrong("storage, api_user", "root serves nothing");
         }
+        if self.storage.contains(&self.api_user) {
+            return wrong(
+                "api_user",
+                "give a user that has no home: it is told of all",
+            );
+        }
+        self.listen()?;
+        if let Some(name) = self.containers.keys().find(|name| number(name).is_none()) {
+            return wrong("containers", &format!("{name} is no number of a user"));
+        }
         let mut tuning = FuseTuning::default();
         self.tune.iter().try_for_each(|setting| tuning.set(setting))
+    }
+
+    /// Where HTTP is answered, if it is.
+    pub fn listen(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        if self.listen.is_empty() {
+            return Ok(None);
+        }
+        let wrong = |why: &str| ConfigError::Setting {
+            setting: format!("listen={}", self.listen),
+            why: why.to_owned(),
+        };
+        let parsed = self.listen.parse::<SocketAddr>().map_err(|_| {
+            wrong("give an address with a port, such as 127.0.0.1:8080 or [::1]:8080, or nothing")
+        })?;
+        match parsed.ip().is_loopback() {
+            true => Ok(Some(parsed)),
+            false => Err(wrong(
+                "there is no encryption and no password yet: give 127.0.0.1 or [::1], and let a \
+                 proxy in front of it answer others",
+            )),
+        }
+    }
+
+    /// The image that is chosen for a container.
+    pub fn image_of(&self, container: u32) -> Option<&ImageOf> {
+        let mut all = self.containers.iter();
+        let found = all.find(|(name, _)| number(name) == Some(container));
+        found.map(|(_, image)| image)
     }
 
     /// Where archives, indexes and what containers write are kept.
@@ -139,6 +221,11 @@ impl ServeConfig {
         let default = || self.homes.join(".distrofs");
         self.state.clone().unwrap_or_else(default)
     }
+}
+
+/// The number of a container's user: root is none.
+fn number(name: &str) -> Option<u32> {
+    name.parse().ok().filter(|number| *number != 0)
 }
 
 #[cfg(test)]
@@ -173,13 +260,17 @@ mod tests {
             "storage=[1,2]",
             "memory=20M",
             "cpu_weight=7",
+            "listen=[::1]:0",
+            "log=json",
         ] {
             config.set(setting).unwrap();
         }
         assert_eq!(config.run, Path::new("/tmp/a b"));
         assert_eq!((&config.storage[..], config.cpu_weight), (&[1, 2][..], 7));
         assert_eq!(config.memory, ByteSize(20 << 20));
-        for wrong in ["run", "no=1", "cpu_weight=x", "memory=lots"] {
+        assert!(config.listen().unwrap().is_some_and(|at| at.port() == 0));
+        assert_eq!(config.log, LogFormat::Json);
+        for wrong in ["run", "log=xml", "no=1", "cpu_weight=x", "memory=lots"] {
             let error = config.set(wrong).unwrap_err().to_string();
             assert!(error.contains(wrong), "{error}");
         }
@@ -195,6 +286,11 @@ mod tests {
             ("writable=all", "tree"),
             ("tune=[\"spin\"]", "key=value"),
             ("storage=[0]", "root"),
+            ("containers={ x = \"30000/web\" }", "number"),
+            ("storage=[65534]", "api_user"),
+            ("listen=0.0.0.0:8080", "proxy"),
+            ("listen=192.0.2.1:8080", "proxy"),
+            ("listen=8080", "127.0.0.1:8080"),
         ] {
             let mut config = ServeConfig::default();
             config.set(setting).unwrap();

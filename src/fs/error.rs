@@ -59,6 +59,9 @@ pub enum FsError {
     /// The answer took too long.
     #[error("no answer in time: the disk under the archive may be failing; see the kernel's log")]
     Deadline,
+    /// Reading the image ended the process too often.
+    #[error("the image is not read any more: reading it ended the worker again and again")]
+    Buried,
     /// A bug; the request was dropped and the others go on.
     #[error("the request hit a bug in distrofs: please report it")]
     Panicked,
@@ -86,7 +89,9 @@ impl FsError {
             FsError::NoIoctl => libc::ENOTTY,
             FsError::NotPermitted => libc::EPERM,
             FsError::AnswerTooLong => libc::EOVERFLOW,
-            FsError::IndexChanged | FsError::Deadline | FsError::Panicked => libc::EIO,
+            FsError::IndexChanged | FsError::Deadline | FsError::Buried | FsError::Panicked => {
+                libc::EIO
+            }
         }
     }
 

@@ -23,11 +23,13 @@ use crate::fs::{FsError, ImageFs, Whence, XattrAnswer};
 use crate::fuse::convert::{absent, errno, file_attr, file_type};
 use crate::fuse::invalidate::Invalidations;
 use crate::fuse::negotiate::negotiate;
+use crate::fuse::progress::Progress;
 use crate::fuse::quiet::Quiet;
 use crate::fuse::reads::{Failures, Range, Reads};
-use crate::fuse::session::Answers;
+use crate::fuse::session::{Answers, Means};
 use crate::fuse::spin::Spin;
 use crate::metrics::{Metrics, Op};
+use crate::sys::breadcrumbs::Crumb;
 use crate::sys::ioctl::{self, Question};
 use crate::types::KernelOffer;
 
@@ -41,13 +43,15 @@ const NO_HANDLE: FileHandle = FileHandle(0);
 pub(super) struct Adapter {
     fs: Arc<ImageFs>,
     tuning: FuseTuning,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     answers: Answers,
     reads: Reads,
     failures: Arc<Failures>,
-    refusals: Quiet,
-    invalidations: Arc<Invalidations>,
+    pub(super) refusals: Quiet,
+    pub(super) invalidations: Arc<Invalidations>,
     spin: Spin,
+    pub(super) progress: Arc<Progress>,
+    crumb: Crumb,
     daemon_uid: u32,
     /// Set when the session has begun.
     offer: Arc<OnceLock<KernelOffer>>,
@@ -59,27 +63,36 @@ impl Adapter {
         fd: impl AsFd,
         fs: Arc<ImageFs>,
         tuning: &FuseTuning,
-        metrics: Arc<Metrics>,
-        answers: Answers,
+        means: Means,
         offer: Arc<OnceLock<KernelOffer>>,
     ) -> io::Result<Adapter> {
+        let Means {
+            metrics,
+            answers,
+            buffers,
+            crumb,
+        } = means;
         let failures = Arc::new(Failures::new(Arc::clone(&metrics)));
         let reads = Reads::new(
             Arc::clone(&fs),
             tuning,
             Arc::clone(&metrics),
             Arc::clone(&failures),
+            buffers,
+            crumb.clone(),
         );
         Ok(Adapter {
             fs,
             tuning: tuning.clone(),
             metrics,
             answers,
+            progress: Arc::new(Progress::new(tuning.threads, reads.oldest())),
             reads,
             failures,
             refusals: Quiet::default(),
             invalidations: Arc::default(),
             spin: Spin::start(fd, tuning.spin)?,
+            crumb,
             daemon_uid: rustix::process::geteuid().as_raw(),
             offer,
         })
@@ -91,13 +104,14 @@ impl Adapter {
 
     /// Counts a request and has it answered; if that panics, the reply is
     /// dropped, which answers EIO.
-    fn serve(&self, op: Op, answer: impl FnOnce()) {
+    pub(super) fn serve(&self, op: Op, answer: impl FnOnce()) {
         self.metrics.arrived(op);
-        let arrived = Instant::now();
+        let busy = self.progress.begin(Instant::now());
+        let _open = self.crumb.open();
         if catch_unwind(AssertUnwindSafe(answer)).is_err() {
             tracing::error!(op = op.name(), "a request panicked and was answered EIO");
         }
-        self.answered(op, arrived);
+        self.answered(op, busy.arrived);
     }
 
     fn answered(&self, op: Op, arrived: Instant) {
@@ -110,24 +124,6 @@ impl Adapter {
 
     fn failed(&self, op: Op, ino: INodeNo, error: &FsError) -> Errno {
         self.failures.errno(op, ino.0, error)
-    }
-
-    /// Refuses a change.
-    fn refuse(&self, op: Op, req: &Request, ino: INodeNo, answer: impl FnOnce(Errno)) {
-        self.serve(op, || {
-            self.metrics.counters.refused_writes.add(1);
-            answer(errno(&FsError::ReadOnly));
-            if let Some(left_out) = self.refusals.admit() {
-                let (op, ino, pid, uid) = (op.name(), ino.0, req.pid(), req.uid());
-                tracing::warn!(op, ino, pid, uid, left_out, "refused to change an image");
-            }
-        });
-    }
-
-    /// Refuses a change that the kernel may have made in its cache already.
-    fn refuse_and_forget(&self, op: Op, req: &Request, ino: INodeNo, answer: impl FnOnce(Errno)) {
-        self.refuse(op, req, ino, answer);
-        self.invalidations.push(ino.0);
     }
 
     fn answer_to(&self, req: &Request, question: Option<Question>) -> Result<Vec<u8>, FsError> {
@@ -213,7 +209,8 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         self.metrics.arrived(Op::Read);
-        let arrived = Instant::now();
+        let busy = self.progress.begin(Instant::now());
+        let _open = self.crumb.open();
         let range = Range {
             ino: ino.0,
             offset,
@@ -222,13 +219,13 @@ impl Filesystem for Adapter {
         match catch_unwind(AssertUnwindSafe(|| self.reads.at_once(range, reply))) {
             Ok(Some(reply)) => {
                 self.spin.rest();
-                self.reads.later(range, arrived, reply);
+                self.reads.later(range, busy.arrived, reply);
                 return;
             }
             Ok(None) => {}
             Err(_) => tracing::error!(ino = ino.0, "a read panicked and was answered EIO"),
         }
-        self.answered(Op::Read, arrived);
+        self.answered(Op::Read, busy.arrived);
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {

@@ -51,6 +51,12 @@ pub(super) fn session(
     send(&kernel, init_request(offer).as_bytes(), SendFlags::NOSIGNAL)?;
     let session = Session::from_fd(adapter, ours, SessionACL::All, config)?;
     replace(session.as_fd(), connection.as_fd())?;
+    ask_again(connection);
+    Ok(session)
+}
+
+/// Has the kernel send again what the process before did not answer.
+pub(super) fn ask_again(connection: &OwnedFd) {
     if let Err(error) = rustix::io::write(connection, RESEND_NOTICE.as_bytes()) {
         tracing::warn!(
             %error,
@@ -58,7 +64,6 @@ pub(super) fn session(
              an answer waits for ever, unless the mount is aborted"
         );
     }
-    Ok(session)
 }
 
 /// The request that began the connection, as far as it matters.

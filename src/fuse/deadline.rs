@@ -65,6 +65,15 @@ impl<R: Send + 'static> Deadlines<R> {
         Deadlines { table }
     }
 
+    /// Tells since when the oldest entry waits, also when this is gone.
+    pub(super) fn oldest(&self) -> impl Fn() -> Option<Instant> + Send + Sync + use<R> {
+        let table = Arc::clone(&self.table);
+        move || {
+            let state = table.lock();
+            state.waiting.values().next().map(|(since, _)| *since)
+        }
+    }
+
     /// Begins the time of `entry`.
     pub(super) fn enter(&self, entry: R) -> Ticket<R> {
         let mut state = self.table.lock();
@@ -179,10 +188,14 @@ mod tests {
         let deadlines = Deadlines::new(Duration::from_secs(3600), move |n: u32| {
             late.send(n).unwrap()
         });
+        let oldest = deadlines.oldest();
+        assert_eq!(oldest(), None);
         let (a, b) = (deadlines.enter(1), deadlines.enter(2));
         assert!(!a.is_late());
-        assert_eq!((b.take(), a.take(), a.take()), (Some(2), Some(1), None));
-        drop((a, b, deadlines));
+        let since = oldest().unwrap();
+        assert_eq!((b.take(), oldest()), (Some(2), Some(since)));
+        assert_eq!((a.take(), a.take(), oldest()), (Some(1), None, None));
+        drop((a, b, deadlines, oldest));
         // The watchdog ends and takes its channel with it.
         assert!(was_late.recv().is_err());
     }

@@ -10,15 +10,22 @@
 
 mod adapter;
 mod adopt;
+mod buffers;
 mod burst;
 mod convert;
 mod deadline;
 mod invalidate;
 mod negotiate;
 mod pool;
+mod progress;
 mod quiet;
 mod reads;
+mod refuse;
 mod session;
 mod spin;
+mod tombstone;
 
-pub use session::{Answers, Connection, SessionError, SessionHandle, serve};
+pub use buffers::Buffers;
+pub use progress::Oldest;
+pub use session::{Answers, Connection, Means, SessionError, SessionHandle, serve};
+pub use tombstone::Tombstone;

@@ -1,6 +1,5 @@
 //! Reading files: at once if the bytes are at hand, by the pool if not.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,17 +7,13 @@ use fuser::ReplyData;
 
 use crate::config::FuseTuning;
 use crate::fs::{FsError, ImageFs, Patience};
+use crate::fuse::buffers::Buffers;
 use crate::fuse::convert::errno;
 use crate::fuse::deadline::{Deadlines, Ticket};
 use crate::fuse::pool::Pool;
 use crate::fuse::quiet::Quiet;
 use crate::metrics::{Metrics, Op};
-
-thread_local! {
-    /// Each thread that answers reads keeps one buffer, as large as the largest
-    /// request that it saw (1 MiB at most).
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
+use crate::sys::breadcrumbs::Crumb;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +37,7 @@ pub(super) struct Reads {
     metrics: Arc<Metrics>,
     failures: Arc<Failures>,
     deadlines: Deadlines<(Range, ReplyData)>,
+    buffers: Buffers,
     pool: Pool<Job>,
 }
 
@@ -78,6 +74,8 @@ impl Reads {
         tuning: &FuseTuning,
         metrics: Arc<Metrics>,
         failures: Arc<Failures>,
+        buffers: Buffers,
+        crumb: Crumb,
     ) -> Reads {
         let (late, counted) = (Arc::clone(&failures), Arc::clone(&metrics));
         let deadlines = Deadlines::new(
@@ -88,9 +86,10 @@ impl Reads {
             },
         );
         let (work, failed) = (Arc::clone(&fs), Arc::clone(&failures));
-        let done = Arc::clone(&metrics);
+        let (done, taken) = (Arc::clone(&metrics), buffers.clone());
         let pool = Pool::new(tuning.workers, move |job: Job| {
-            answer(&work, &failed, &job);
+            let _open = crumb.open();
+            answer(&work, &failed, &taken, &job);
             done.answered(Op::Read, job.arrived.elapsed());
         });
         Reads {
@@ -98,23 +97,25 @@ impl Reads {
             metrics,
             failures,
             deadlines,
+            buffers,
             pool,
         }
     }
 
     /// Answers if that takes no waiting; gives the reply back if it does.
     pub(super) fn at_once(&self, range: Range, reply: ReplyData) -> Option<ReplyData> {
-        with_buffer(range.len, |buffer| {
-            match self
-                .fs
-                .read(range.ino, range.offset, buffer, Patience::NoWait)
-            {
-                Ok(Some(len)) => reply.data(&buffer[..len]),
-                Ok(None) => return Some(reply),
-                Err(error) => reply.error(self.failures.errno(Op::Read, range.ino, &error)),
-            }
-            None
-        })
+        let Some(mut buffer) = self.buffers.try_take(bytes(range.len)) else {
+            return Some(reply);
+        };
+        let read = self
+            .fs
+            .read(range.ino, range.offset, &mut buffer, Patience::NoWait);
+        match read {
+            Ok(Some(len)) => reply.data(&buffer[..len]),
+            Ok(None) => return Some(reply),
+            Err(error) => reply.error(self.failures.errno(Op::Read, range.ino, &error)),
+        }
+        None
     }
 
     /// Has the pool answer within the deadline.
@@ -135,39 +136,37 @@ impl Reads {
         }
     }
 
+    /// Tells since when the oldest read waits that was not answered at once.
+    pub(super) fn oldest(&self) -> impl Fn() -> Option<Instant> + Send + Sync + use<> {
+        self.deadlines.oldest()
+    }
+
     /// Whether no read is waiting for the pool.
     pub(super) fn idle(&self) -> bool {
         self.pool.is_idle()
     }
 }
 
-fn answer(fs: &ImageFs, failures: &Failures, job: &Job) {
+fn answer(fs: &ImageFs, failures: &Failures, buffers: &Buffers, job: &Job) {
     if job.ticket.is_late() {
         return;
     }
     let Range { ino, offset, len } = job.range;
-    with_buffer(len, |buffer| {
-        // Asked for patiently it is always done; a filesystem that has none
-        // is a bug and no reason to answer with anything but an error.
-        let done = fs.read(ino, offset, buffer, Patience::Wait);
-        let done = done.and_then(|len| len.ok_or(FsError::Panicked));
-        // Gone if the deadline came first.
-        let Some((_, reply)) = job.ticket.take() else {
-            return;
-        };
-        match done {
-            Ok(len) => reply.data(&buffer[..len]),
-            Err(error) => reply.error(failures.errno(Op::Read, ino, &error)),
-        }
-    });
+    let mut buffer = buffers.take(bytes(len));
+    // Asked for patiently it is always done; a filesystem that has none is a bug and
+    // no reason to answer with anything but an error.
+    let done = fs.read(ino, offset, &mut buffer, Patience::Wait);
+    let done = done.and_then(|len| len.ok_or(FsError::Panicked));
+    // Gone if the deadline came first.
+    let Some((_, reply)) = job.ticket.take() else {
+        return;
+    };
+    match done {
+        Ok(len) => reply.data(&buffer[..len]),
+        Err(error) => reply.error(failures.errno(Op::Read, ino, &error)),
+    }
 }
 
-fn with_buffer<T>(len: u32, work: impl FnOnce(&mut [u8]) -> T) -> T {
-    BUFFER.with_borrow_mut(|buffer| {
-        let len = usize::try_from(len).unwrap_or(usize::MAX);
-        if buffer.len() < len {
-            buffer.resize(len, 0);
-        }
-        work(&mut buffer[..len])
-    })
+fn bytes(len: u32) -> usize {
+    usize::try_from(len).unwrap_or(usize::MAX)
 }

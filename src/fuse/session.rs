@@ -12,13 +12,36 @@ use crate::config::FuseTuning;
 use crate::fs::{FsError, ImageFs};
 use crate::fuse::adapter::Adapter;
 use crate::fuse::adopt;
+use crate::fuse::buffers::Buffers;
+use crate::fuse::progress::Oldest;
 use crate::metrics::Metrics;
+use crate::sys::breadcrumbs::Crumb;
 use crate::sys::ioctl::Question;
 use crate::sys::nonblock::set_nonblocking;
 use crate::types::KernelOffer;
 
 /// Answers what a mount is asked by ioctl.
 pub type Answers = Box<dyn Fn(Question) -> Result<Vec<u8>, FsError> + Send + Sync>;
+
+/// What a session works with.
+pub struct Means {
+    /// Where requests are counted.
+    pub metrics: Arc<Metrics>,
+    /// What it answers when it is asked by ioctl.
+    pub answers: Answers,
+    /// Memory for replies, which other sessions use, too.
+    pub buffers: Buffers,
+    /// Marks each request that is worked on.
+    pub crumb: Crumb,
+}
+
+impl std::fmt::Debug for Means {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Means")
+            .field("buffers", &self.buffers)
+            .finish_non_exhaustive()
+    }
+}
 
 /// Why a session did not begin or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +62,7 @@ pub enum SessionError {
 pub struct SessionHandle {
     thread: JoinHandle<io::Result<()>>,
     offer: KernelOffer,
+    oldest: Oldest,
 }
 
 impl SessionHandle {
@@ -53,6 +77,11 @@ impl SessionHandle {
     /// know.
     pub fn offer(&self) -> KernelOffer {
         self.offer
+    }
+
+    /// Tells how old the oldest request is.
+    pub fn oldest(&self) -> &Oldest {
+        &self.oldest
     }
 
     /// Whether it has ended.
@@ -79,22 +108,23 @@ impl Connection {
     }
 }
 
-/// Serves `fs` on a connection. When this returns, the mount answers.
+/// Serves `fs` on a connection, marking each request that is worked on with `crumb`.
+/// When this returns, the mount answers.
 pub fn serve(
     connection: Connection,
     fs: Arc<ImageFs>,
     tuning: &FuseTuning,
-    metrics: Arc<Metrics>,
-    answers: Answers,
+    means: Means,
 ) -> Result<SessionHandle, SessionError> {
     let offer = Arc::new(OnceLock::new());
     // Polling is set for all who have the connection, and whoever polled may have
     // been killed.
     set_nonblocking(connection.fd(), false).map_err(SessionError::Handshake)?;
     let noted = Arc::clone(&offer);
-    let adapter = Adapter::start(connection.fd(), fs, tuning, metrics, answers, noted);
+    let adapter = Adapter::start(connection.fd(), fs, tuning, means, noted);
     let adapter = adapter.map_err(SessionError::Thread)?;
     let invalidations = adapter.invalidations();
+    let oldest = Oldest(Arc::clone(&adapter.progress));
     let mut config = Config::default();
     // The kernel checks permission bits; without this `fuser` would refuse
     // everybody but the user who mounted.
@@ -115,5 +145,9 @@ pub fn serve(
         .stack_size(128 * 1024)
         .spawn(move || session.run())
         .map_err(SessionError::Thread)?;
-    Ok(SessionHandle { thread, offer })
+    Ok(SessionHandle {
+        thread,
+        offer,
+        oldest,
+    })
 }

@@ -12,15 +12,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::budget::MemoryBudget;
+use crate::budget::{Kind, MemoryBudget, Reservation};
 use crate::cache::{BlockCache, CachedReader, ImageId, Prefetcher};
 use crate::config::FuseTuning;
 use crate::fs::{FsError, FsOptions, ImageFs};
-use crate::fuse::{self, Answers, Connection, SessionError, SessionHandle};
+use crate::fuse::{self, Answers, Buffers, Connection, Means, SessionError, SessionHandle};
 use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::source::{BlockSource, Decoders};
 use crate::sys::alloc;
+use crate::sys::breadcrumbs::Crumb;
 use crate::sys::ioctl::Question;
 use crate::types::Ino;
 use crate::view::Plan;
@@ -47,7 +48,9 @@ pub struct Shared {
     decoders: Decoders,
     cache: Arc<BlockCache>,
     prefetcher: Prefetcher,
+    buffers: Buffers,
     images: AtomicU32,
+    _reserved: Reservation,
 }
 
 impl Shared {
@@ -56,7 +59,12 @@ impl Shared {
     pub fn new(memory_bytes: u64, metrics: &Arc<Metrics>) -> Result<Shared, ServingError> {
         let budget = MemoryBudget::new(memory_bytes);
         let cache = BlockCache::new(&budget, Arc::clone(metrics)).ok_or(ServingError::Memory)?;
+        // The other half is for stacks.
+        let buffers = budget.limit_bytes(Kind::Buffers) / 2;
+        let reserved = budget.reserve(Kind::Buffers, buffers);
         Ok(Shared {
+            _reserved: reserved.ok_or(ServingError::Memory)?,
+            buffers: Buffers::new(usize::try_from(buffers).unwrap_or(usize::MAX)),
             decoders: Decoders::new(budget).map_err(|_| ServingError::Memory)?,
             cache: Arc::new(cache),
             prefetcher: Prefetcher::start().map_err(ServingError::Thread)?,
@@ -68,6 +76,7 @@ impl Shared {
     pub fn trim(&self) {
         self.cache.clear();
         self.decoders.trim();
+        self.buffers.trim();
         self.budget().release_blocks();
         alloc::trim();
     }
@@ -112,6 +121,7 @@ impl std::fmt::Debug for Parts<'_> {
 pub struct Prepared {
     fs: Arc<ImageFs>,
     answers: Answers,
+    buffers: Buffers,
     metrics: Arc<Metrics>,
 }
 
@@ -135,17 +145,26 @@ impl Prepared {
         Ok(Prepared {
             fs: Arc::new(fs),
             answers,
+            buffers: shared.buffers.clone(),
             metrics: Arc::clone(metrics),
         })
     }
 
-    /// Serves it. When this returns, the mount answers.
+    /// Serves it, marking with `crumb` what is worked on. When this returns, the mount
+    /// answers.
     pub fn serve(
         self,
         connection: Connection,
         tuning: &FuseTuning,
+        crumb: Crumb,
     ) -> Result<SessionHandle, SessionError> {
-        fuse::serve(connection, self.fs, tuning, self.metrics, self.answers)
+        let means = Means {
+            metrics: self.metrics,
+            answers: self.answers,
+            buffers: self.buffers,
+            crumb,
+        };
+        fuse::serve(connection, self.fs, tuning, means)
     }
 }
 

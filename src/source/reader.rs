@@ -9,7 +9,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::gzip::decoder;
-use super::gzip::window::WindowRestorer;
 use super::pool::{Decoders, Held, Lease, Share};
 use super::tables::{Span, Tables, checksum_seed, damaged};
 use super::{BlockInfo, BlockSink, BlockSource, Kind, ReadAt, SourceError};
@@ -21,7 +20,6 @@ pub struct StreamSource {
     archive: Arc<dyn ReadAt>,
     tables: Tables,
     decoders: Share,
-    windows: WindowRestorer,
     metrics: Arc<Metrics>,
 }
 
@@ -60,7 +58,6 @@ impl StreamSource {
             archive,
             tables,
             decoders: decoders.share(),
-            windows: WindowRestorer::default(),
             metrics,
         })
     }
@@ -131,13 +128,13 @@ impl StreamSource {
                 Ok(held)
             }
             Lease::Fresh(mut held) => {
-                let (archive, windows) = (self.archive.as_ref(), &self.windows);
+                let archive = self.archive.as_ref();
                 // Both are fetched at the same time if the disk has to be asked.
                 self.tables.will_need_prelude(span);
                 archive.will_need(decoder::first_read(span, wanted.end()));
                 let prelude = self.tables.prelude(span)?;
                 held.decoder()?
-                    .restore(archive, span, wanted.end(), prelude, windows)?;
+                    .restore(archive, span, wanted.end(), prelude)?;
                 self.metrics.counters.checkpoint_restores.add(1);
                 Ok(held)
             }

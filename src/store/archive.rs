@@ -52,6 +52,13 @@ impl Archive {
         })
     }
 
+    /// The same, called `name` in messages.
+    #[must_use]
+    pub fn called(self, name: &Path) -> Self {
+        let path = name.to_owned();
+        Self { path, ..self }
+    }
+
     /// An archive that is open already; `path` is what it is called in messages. Of
     /// what it is named elsewhere nothing is known, so its index has to be given.
     pub fn from_file(file: Arc<File>, path: &Path) -> Result<Self, StoreError> {

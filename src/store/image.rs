@@ -14,7 +14,7 @@ use crate::index::{Index, IndexError};
 use crate::metrics::Metrics;
 use crate::sidecar::{Sidecar, SidecarError};
 use crate::source::{Decoders, StreamSource};
-use crate::types::Ino;
+use crate::types::{Digest, Ino};
 
 /// Why an index had to be made.
 #[derive(Debug)]
@@ -72,6 +72,11 @@ impl OpenedIndex {
             sidecar: Sidecar::of(file, name)?,
             made: None,
         })
+    }
+
+    /// The digest of the archive that it was made of.
+    pub fn digest(&self) -> Digest {
+        Digest::new(self.sidecar.identity().sha256)
     }
 
     /// Whether it was made with zeros ignored. Fails if its tables are not even

@@ -10,6 +10,7 @@
 mod archive;
 pub mod derived;
 mod digest;
+mod files;
 pub mod home;
 mod image;
 mod ingest;
@@ -20,6 +21,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use archive::Archive;
+pub use files::{ImageFiles, Served};
 pub use image::{Image, OpenedIndex, Reason};
 pub use ingest::{IngestOptions, IngestReport};
 pub use place::{default_place, places};
@@ -30,6 +32,7 @@ use crate::index::build::BuildError;
 use crate::sidecar::SidecarError;
 use crate::source::SourceError;
 use crate::source::scan::ScanError;
+use crate::types::Digest;
 
 /// Why an image could not be indexed or opened.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +99,14 @@ pub enum StoreError {
         path: PathBuf,
         /// What is wrong.
         cause: SourceError,
+    },
+    /// Files that were handed over are not those of the image.
+    #[error("the files of {} are not those of its version {}", name.display(), version.short())]
+    OtherFiles {
+        /// What the image is called.
+        name: PathBuf,
+        /// The version that they should be of.
+        version: Digest,
     },
     /// A helper thread or file could not be had.
     #[error("cannot {doing}: {cause}")]

@@ -1,13 +1,15 @@
 //! What commands on this machine ask.
 //!
 //! Guarantees: who asks is known from the kernel; root may ask everything, others
-//! about their own home only. A client that does not go on is left.
+//! about their own home only, but that one user is told how all are doing: that which
+//! answers HTTP. A client that does not go on is left.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::emperor_log::Tone;
 use super::{Supervisor, SupervisorError};
 use crate::sys::packets::{Listener, Packets};
 use crate::view::{Detached, Writable};
@@ -15,15 +17,62 @@ use crate::wire::control::{ImageOf, Reply, Request};
 use crate::wire::report::Status;
 use crate::wire::{Link, pieces};
 
-/// How many may be asked for something at a time.
-const CLIENTS_MAX: usize = 64;
+/// How many may ask for something at a time, of each user and in all: nobody keeps
+/// others from being answered.
+const OF_ROOT_MAX: usize = 64;
+const OF_USER_MAX: usize = 8;
+const CLIENTS_MAX: usize = 512;
+
+/// Who is being answered.
+#[derive(Debug, Default)]
+struct Clients(Mutex<BTreeMap<u32, usize>>);
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+struct Client {
+    uid: u32,
+    clients: Arc<Clients>,
+}
+
+impl Clients {
+    fn users(&self) -> MutexGuard<'_, BTreeMap<u32, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more, unless there are too many.
+    fn admit(self: &Arc<Self>, uid: u32) -> Option<Client> {
+        let mut users = self.users();
+        let all: usize = users.values().sum();
+        let theirs = users.get(&uid).copied().unwrap_or(0);
+        let is_room = match uid {
+            0 => theirs < OF_ROOT_MAX,
+            _ => theirs < OF_USER_MAX && all < CLIENTS_MAX,
+        };
+        if !is_room {
+            return None;
+        }
+        users.insert(uid, theirs + 1);
+        let clients = Arc::clone(self);
+        Some(Client { uid, clients })
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let mut users = self.clients.users();
+        match users.get_mut(&self.uid) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(users.remove(&self.uid)),
+        }
+    }
+}
 
 /// How long a client may take to ask, and to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Answers until this process ends.
 pub(super) fn answer(supervisor: &Arc<Supervisor>, listener: &Listener) {
-    let clients = Arc::new(AtomicUsize::new(0));
+    let clients = Arc::new(Clients::default());
     loop {
         let client = match listener.accept() {
             Ok(client) => client,
@@ -33,30 +82,30 @@ pub(super) fn answer(supervisor: &Arc<Supervisor>, listener: &Listener) {
                 continue;
             }
         };
-        if clients.fetch_add(1, Ordering::Relaxed) >= CLIENTS_MAX {
-            clients.fetch_sub(1, Ordering::Relaxed);
+        let peer = client.peer().ok();
+        let Some((uid, admitted)) =
+            peer.and_then(|peer| Some((peer.uid, clients.admit(peer.uid)?)))
+        else {
             continue;
-        }
-        let (supervisor, counted) = (Arc::clone(supervisor), Arc::clone(&clients));
+        };
+        let supervisor = Arc::clone(supervisor);
         let started = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || {
-                if let Err(error) = attend(&supervisor, client) {
-                    tracing::info!(%error, "a client was not answered");
+                if let Err(error) = attend(&supervisor, client, uid) {
+                    tracing::info!(uid, %error, "a client was not answered");
                 }
-                counted.fetch_sub(1, Ordering::Relaxed);
+                drop(admitted);
             });
         if let Err(error) = started {
             tracing::error!(%error, "a client cannot be answered");
-            clients.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
 
-fn attend(supervisor: &Supervisor, client: Packets) -> std::io::Result<()> {
+fn attend(supervisor: &Supervisor, client: Packets, uid: u32) -> std::io::Result<()> {
     client.set_receiving(PATIENCE)?;
     client.set_sending(PATIENCE)?;
-    let uid = client.peer()?.uid;
     let link = Link::from(client);
     let Some((request, _)) = link.receive::<Request>()? else {
         return Ok(());
@@ -79,17 +128,20 @@ fn reply(
         cause,
     };
     let is_root = uid == 0;
+    // Of how everything is doing.
+    let sees_all = is_root || uid == supervisor.config.api_user;
     match request {
         Request::Attach {
             container,
             image,
             writable,
             passwd,
+            at,
         } => {
             if !is_root {
                 return Err(SupervisorError::Forbidden);
             }
-            let ImageOf { home, path } = image;
+            let ImageOf { home, path } = supervisor.chosen(container, image)?;
             let writable = writable.unwrap_or_else(|| supervisor.config.writable.clone());
             let writable = match &*writable {
                 "paths" => Writable::Paths,
@@ -101,18 +153,36 @@ fn reply(
                 writable,
                 passwd,
             };
-            let view = supervisor.home(home)?.view(&path, &wanted)?;
+            let home = supervisor.home(home).inspect_err(|error| {
+                let text = error.to_string();
+                supervisor.log.write(container, Tone::Alarm, &text);
+            })?;
+            let view = home.view(&path, &wanted).inspect_err(|error| {
+                home.consumers.refused(container, &path, &error.to_string());
+            })?;
             for note in &view.notes {
                 link.send(&Reply::Note(note.to_string()), &[])
                     .map_err(lost)?;
             }
-            link.send(&Reply::View, &[view.tree.as_fd()]).map_err(lost)
+            let given = link.send(&Reply::View, &[view.tree.as_fd()]);
+            given.map_err(lost)?;
+            home.consumers.attached(container, &path, at.as_deref());
+            Ok(())
+        }
+        Request::Place { container, image } => {
+            if !is_root {
+                return Err(SupervisorError::Forbidden);
+            }
+            let ImageOf { home, path } = supervisor.chosen(container, image)?;
+            let home = supervisor.home(home)?.path().to_owned();
+            link.send(&Reply::Place { home, path }, &[]).map_err(lost)
         }
         Request::Status => {
             let all = supervisor.homes.iter();
-            let theirs = all.filter(|home| is_root || home.uid == uid);
+            let theirs = all.filter(|home| sees_all || home.uid == uid);
             let status = Status {
                 homes: theirs.map(|home| home.status()).collect(),
+                lines: supervisor.log.counted(),
             };
             let text = serde_json::to_string(&status).map_err(|error| lost(error.into()))?;
             for piece in pieces(&text) {
@@ -121,6 +191,10 @@ fn reply(
             }
             Ok(())
         }
+        Request::Report { home } if !sees_all && uid != home => Err(SupervisorError::Forbidden),
+        Request::Report { home } => supervisor
+            .home(home)?
+            .report(|piece| link.send(&Reply::Text(piece), &[])),
         Request::Ask { home, .. }
         | Request::Abort {
             image: ImageOf { home, .. },
@@ -129,5 +203,28 @@ fn reply(
             .home(home)?
             .ask(question, |piece| link.send(&Reply::Text(piece), &[])),
         Request::Abort { image } => supervisor.home(image.home)?.abort(&image.path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_who_asks_all_the_time_keeps_nobody_else_from_asking() {
+        let clients = Arc::new(Clients::default());
+        let mut held = Vec::new();
+        for uid in 30_000..30_100 {
+            held.extend((0..100).map_while(|_| clients.admit(uid)));
+        }
+        assert_eq!(held.len(), CLIENTS_MAX);
+        assert!(clients.admit(30_099).is_none());
+        held.extend((0..100).map_while(|_| clients.admit(0)));
+        assert_eq!(held.len(), CLIENTS_MAX + OF_ROOT_MAX);
+        drop(held);
+        assert!(clients.users().is_empty());
+        let held: Vec<_> = (0..100).map_while(|_| clients.admit(30_000)).collect();
+        assert_eq!(held.len(), OF_USER_MAX);
+        assert!(clients.admit(30_001).is_some());
     }
 }

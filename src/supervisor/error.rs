@@ -72,6 +72,31 @@ pub enum SupervisorError {
         /// What was asked for.
         path: ImagePath,
     },
+    /// Nobody said which image it is to have.
+    #[error(
+        "no image is chosen for container {container}: give --image, or name it in the settings, under containers"
+    )]
+    NotChosen {
+        /// The user of the container.
+        container: u32,
+    },
+    /// It is not known yet what there is.
+    #[error("home {home} is being started: try again")]
+    Starting {
+        /// The user of the home.
+        home: u32,
+    },
+    /// It is there, and not read any more.
+    #[error(
+        "image {path} of home {home} is not read any more, as that ended its worker again and \
+         again: upload a new version (`distrofs status` tells more)"
+    )]
+    Tombstone {
+        /// The user of the home.
+        home: u32,
+        /// What was asked for.
+        path: ImagePath,
+    },
     /// Somebody asked who must not.
     #[error("that is for root only, or for whose home it is")]
     Forbidden,

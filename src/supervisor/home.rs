@@ -4,30 +4,27 @@
 //! the worker says is taken for what a customer may have made it say: it can mount
 //! what it offers, in its own home, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::SupervisorError;
+use super::consumers::Consumers;
+use super::deaths::Deaths;
+use super::emperor_log::Tone;
 use super::known::Known;
 use super::mounts::{MountPoints, descriptors};
 use super::orders::Orders;
 use super::places::Places;
 use super::process::Process;
+use crate::sys::breadcrumbs::Trail;
 use crate::sys::packets::Listener;
-use crate::sys::{cgroup, mount};
-use crate::view::{Composed, Detached, Image, State, Writable};
-use crate::wire::report::{HomeStatus, ImageStatus};
+use crate::sys::tree;
+use crate::view::{Image, State, Writable};
 use crate::wire::{Begin, ImagePath, Link, MountNo, News, Order, Version};
-
-/// How long a worker may take between two pieces of an answer, and how many may wait
-/// to be passed on.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-const ANSWER_PIECES_MAX: usize = 256;
 
 /// Mounts of one home: a worker that offers without an end must not fill the kernel.
 const MOUNTS_MAX: usize = 4096;
@@ -45,17 +42,21 @@ pub(super) struct Paths {
 #[derive(Debug)]
 pub(super) struct Home {
     pub(super) uid: u32,
-    begin: Begin,
-    groups: Vec<PathBuf>,
-    home: OwnedFd,
+    pub(super) begin: Begin,
+    pub(super) groups: Vec<PathBuf>,
+    pub(super) home: OwnedFd,
+    /// The home without what is mounted in it.
+    bare: OwnedFd,
     store: OwnedFd,
-    paths: Paths,
-    views: State,
+    pub(super) paths: Paths,
+    pub(super) views: State,
     read_ahead_kib: u32,
+    pub(super) consumers: Consumers,
     known: Mutex<Known>,
-    settled: Condvar,
+    /// Told of all that may be waited for.
+    pub(super) settled: Condvar,
     stopping: AtomicBool,
-    restarts: AtomicU64,
+    pub(super) restarts: AtomicU64,
 }
 
 impl Home {
@@ -65,7 +66,7 @@ impl Home {
         (home, store): (OwnedFd, OwnedFd),
         paths: Paths,
         views: State,
-        read_ahead_kib: u32,
+        (read_ahead_kib, consumers): (u32, Consumers),
     ) -> Result<Home, SupervisorError> {
         let points = MountPoints::new(paths.mounts.clone(), paths.home.join("distros"))?;
         let directory = |cause| SupervisorError::Directory {
@@ -79,11 +80,13 @@ impl Home {
             uid: begin.uid,
             begin,
             groups,
+            bare: tree::clone(home.as_fd())?,
             home,
             store,
             paths,
             views,
             read_ahead_kib,
+            consumers,
             known: Mutex::new(Known {
                 points,
                 places,
@@ -91,9 +94,12 @@ impl Home {
                 current: BTreeMap::new(),
                 orders: None,
                 worker: None,
-                is_draining: false,
+                is_relieved: false,
+                handed: BTreeSet::new(),
+                deaths: Deaths::default(),
                 is_settled: false,
                 expected: Vec::new(),
+                after_fault: false,
                 asked: BTreeMap::new(),
                 questions: 0,
             }),
@@ -103,13 +109,18 @@ impl Home {
         })
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn failed(&self, doing: &'static str) -> impl Fn(std::io::Error) -> SupervisorError {
+    pub(super) fn failed(&self, doing: &'static str) -> impl Fn(std::io::Error) -> SupervisorError {
         let home = self.uid;
         move |cause| SupervisorError::Worker { home, doing, cause }
+    }
+
+    /// Where the home is.
+    pub(super) fn path(&self) -> &Path {
+        &self.paths.home
     }
 
     /// Serves the home until it is stopped.
@@ -131,7 +142,9 @@ impl Home {
             if self.stopping.load(Ordering::Relaxed) {
                 break;
             }
-            process.end();
+            if let Some((status, found)) = process.end() {
+                self.known().mourn(self.uid, status, &found);
+            }
             let pause = process.pause();
             self.restarts.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(
@@ -143,28 +156,30 @@ impl Home {
         }
     }
 
-    /// A worker that serves still, after another supervisor ended.
-    fn take_over(&self) -> Option<Link> {
-        let packets = crate::sys::packets::Packets::connect(&self.paths.socket).ok()?;
-        let link = Link::from(packets);
-        self.known().orders = Some(Orders::new(link.try_clone().ok()?).ok()?);
-        tracing::info!(home = self.uid, "a worker is there already");
-        Some(link)
-    }
-
     /// A new worker, which goes on with what the one before served.
     fn start(&self, process: &mut Process) -> Result<Link, SupervisorError> {
         let doing = self.failed("start it");
         let (ours, theirs) = Link::pair().map_err(&doing)?;
         let listener = Listener::bind(&self.paths.socket, 0o600).map_err(&doing)?;
+        let trail = Trail::new().map_err(&doing)?;
+        let marks = trail.as_fd().try_clone_to_owned().map_err(&doing)?;
         process
-            .start(&self.begin, &self.paths.home, &self.groups, theirs.as_fd())
+            .start(
+                &self.begin,
+                &self.paths.home,
+                &self.groups,
+                theirs.as_fd(),
+                trail,
+            )
             .map_err(&doing)?;
         drop(theirs);
         let orders = ours.try_clone().and_then(Orders::new).map_err(&doing)?;
-        let fds = [self.home.as_fd(), self.store.as_fd(), listener.as_fd()];
-        let begin = Order::Begin(self.begin.clone());
-        orders.give(begin, &fds).map_err(&doing)?;
+        let fds = [&self.home, &self.bare, &self.store].map(AsFd::as_fd);
+        let others = [listener.as_fd(), marks.as_fd()];
+        let fds: Vec<_> = fds.into_iter().chain(others).collect();
+        let mut begin = self.begin.clone();
+        begin.after_fault = std::mem::take(&mut self.known().after_fault);
+        orders.give(Order::Begin(begin), &fds).map_err(&doing)?;
         let mut known = self.known();
         // Those that never answered have no users, and are offered again.
         let unanswered: Vec<_> = known.unanswered().collect();
@@ -178,31 +193,25 @@ impl Home {
                 path: held.path.clone(),
                 version: held.version,
                 offer,
+                is_tombstone: held.is_tombstone,
             };
             orders.give(order, &descriptors(held)).map_err(&doing)?;
         }
+        let known = &mut *known;
+        known.handed = known.mounts.keys().copied().collect();
         known.orders = Some(orders);
+        self.settled.notify_all();
         Ok(ours)
     }
 
     /// Does what the worker's news ask for, until it is gone.
     fn listen(self: &Arc<Self>, link: &Link, process: &mut Process) {
+        if !self.greet(link, process) {
+            return;
+        }
         loop {
             match link.receive::<News>() {
                 Ok(None) => return,
-                Ok(Some((
-                    News::Hello {
-                        pid, is_draining, ..
-                    },
-                    _,
-                ))) => {
-                    if process.is_unknown() {
-                        process.adopt(pid, self.uid);
-                    }
-                    let mut known = self.known();
-                    known.worker = Some(pid);
-                    known.is_draining = is_draining;
-                }
                 Ok(Some((news, fds))) => {
                     if let Err(error) = self.hear(news, fds) {
                         tracing::error!(home = self.uid, %error, "an image is not served");
@@ -237,8 +246,11 @@ impl Home {
                 path,
                 version,
                 offer,
+                is_tombstone,
             } => {
-                self.known().hold(mount, path, version, offer, fds);
+                let mut known = self.known();
+                known.is_relieved |= is_tombstone;
+                known.hold(mount, path, version, offer, fds);
                 Ok(())
             }
             News::Settled => {
@@ -249,7 +261,7 @@ impl Home {
                 if let Err(error) = swept {
                     tracing::warn!(home = self.uid, %error, "mounts of before are left");
                 }
-                if std::mem::take(&mut known.is_draining) {
+                if known.is_relieved {
                     // Another one goes on with what it held, and takes in what is new.
                     drop(known);
                     return self.order(Order::Leave);
@@ -264,6 +276,7 @@ impl Home {
             }
             News::Said { path, text } => {
                 tracing::info!(home = self.uid, %path, ?text, "an image");
+                self.consumers.tell(&path, Tone::Notice, &text);
                 Ok(())
             }
         }
@@ -277,88 +290,6 @@ impl Home {
         given.map_err(self.failed("tell it"))
     }
 
-    /// Asks the worker something; each piece of its answer is given to `hear`.
-    pub(super) fn ask(
-        &self,
-        question: String,
-        mut hear: impl FnMut(String) -> std::io::Result<()>,
-    ) -> Result<(), SupervisorError> {
-        let failed = self.failed("ask it");
-        // A worker that says more than is heard loses its answer.
-        let (answer, answered) = sync_channel(ANSWER_PIECES_MAX);
-        let mut known = self.known();
-        known.questions += 1;
-        let id = known.questions;
-        let given = match &known.orders {
-            Some(orders) => orders.give(Order::Ask { id, question }, &[]),
-            None => Err(std::io::Error::other("it is being started: try again")),
-        };
-        given.map_err(&failed)?;
-        known.asked.insert(id, answer);
-        drop(known);
-        loop {
-            match answered.recv_timeout(ANSWER_WITHIN) {
-                Ok(piece) if piece.is_empty() => return Ok(()),
-                Ok(piece) => hear(piece).map_err(&failed)?,
-                Err(_) => {
-                    self.known().asked.remove(&id);
-                    return Err(failed(std::io::Error::other("it does not answer")));
-                }
-            }
-        }
-    }
-
-    /// How it is doing.
-    pub(super) fn status(&self) -> HomeStatus {
-        let known = self.known();
-        let images = known.mounts.iter().map(|(mount, held)| ImageStatus {
-            path: held.path.clone(),
-            version: held.version,
-            is_current: known.current.get(&held.path) == Some(mount),
-            mount: mount.0,
-        });
-        let of_group = |group: &PathBuf| {
-            let all = group.parent().map(cgroup::processes);
-            all.and_then(Result::ok).map_or(0, |all| all.len())
-        };
-        let others = self.groups.iter().map(of_group).max().unwrap_or(0);
-        HomeStatus {
-            home: self.uid,
-            worker: known.worker,
-            restarts: self.restarts.load(Ordering::Relaxed),
-            memory_bytes: self
-                .groups
-                .iter()
-                .find_map(|group| cgroup::memory_bytes(group)),
-            memory_limit_bytes: self.begin.memory_bytes,
-            other_processes: u64::try_from(others).unwrap_or(u64::MAX),
-            images: images.collect(),
-        }
-    }
-
-    /// Breaks the connections of an image: who waits for an answer gets an error.
-    pub(super) fn abort(&self, path: &ImagePath) -> Result<(), SupervisorError> {
-        let known = self.known();
-        let mut mounts = known
-            .mounts
-            .values()
-            .filter(|held| held.path == *path)
-            .peekable();
-        if mounts.peek().is_none() {
-            return Err(SupervisorError::NoImage {
-                home: self.uid,
-                path: path.clone(),
-            });
-        }
-        for held in mounts {
-            mount::abort(held.connection.as_fd()).map_err(|cause| SupervisorError::System {
-                doing: "break a connection",
-                cause,
-            })?;
-        }
-        Ok(())
-    }
-
     /// Mounts what is offered, and has it served.
     fn mount(
         &self,
@@ -368,10 +299,17 @@ impl Home {
     ) -> Result<(), SupervisorError> {
         let mut known = self.known();
         if self.stopping.load(Ordering::Relaxed)
-            || known.is_draining
+            || known.is_relieved
             || known.is_current(path, version)
         {
             return Ok(());
+        }
+        known.deaths.forgive_others(path, version);
+        if known.deaths.is_tombstone(path, version) {
+            if !known.current.contains_key(path) {
+                known.places.retract(path)?;
+            }
+            return Err(self.tombstone(path));
         }
         if known.mounts.len() >= MOUNTS_MAX {
             return Err(self.failed("mount more for it")(std::io::Error::other(
@@ -405,6 +343,8 @@ impl Home {
         };
         if held.offer.replace(offer).is_some() {
             // Adopted.
+            known.handed.remove(&mount);
+            self.settled.notify_all();
             return Ok(());
         }
         let (path, at) = (held.path.clone(), held.at.clone());
@@ -444,6 +384,10 @@ impl Home {
             return Ok(());
         }
         known.current.insert(path.clone(), mount);
+        if let (Some(_), Some(held)) = (before, known.mounts.get(&mount)) {
+            let text = format!("the next start gets version {}", held.version.short());
+            self.consumers.tell(path, Tone::Notice, &text);
+        }
         let published = view
             .map_err(SupervisorError::from)
             .and_then(|view| known.places.publish(path, view.tree.as_fd()));
@@ -475,6 +419,8 @@ impl Home {
     fn gone(&self, path: &ImagePath) -> Result<(), SupervisorError> {
         let mut known = self.known();
         let retracted = known.places.retract(path);
+        let text = "it is gone: the next start will not have it";
+        self.consumers.tell(path, Tone::Notice, text);
         if let Some(mount) = known.current.remove(path)
             && let Some(held) = known.mounts.get_mut(&mount)
         {
@@ -490,24 +436,6 @@ impl Home {
             !known.is_settled || !known.expected.is_empty()
         });
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
-    }
-
-    /// A view of an image, for a container.
-    pub(super) fn view(
-        &self,
-        path: &ImagePath,
-        wanted: &Detached,
-    ) -> Result<Composed, SupervisorError> {
-        let known = self.known();
-        let current = known.current.get(path);
-        let held = current.and_then(|mount| known.mounts.get(mount));
-        let at = held.map(|held| held.at.clone());
-        drop(known);
-        let at = at.ok_or_else(|| SupervisorError::NoImage {
-            home: self.uid,
-            path: path.clone(),
-        })?;
-        Ok(self.views.detached(&Image::mounted(&at)?, wanted)?)
     }
 
     /// Takes everything away that new starts would get; who uses something may

@@ -1,9 +1,10 @@
 //! What is known of one home at the moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::SyncSender;
 
+use super::deaths::Deaths;
 use super::mounts::{Held, MountPoints};
 use super::orders::Orders;
 use super::places::Places;
@@ -21,12 +22,18 @@ pub(super) struct Known {
     pub(super) orders: Option<Orders>,
     /// The process of the worker.
     pub(super) worker: Option<u32>,
-    /// Whether it was told to end by the supervisor before.
-    pub(super) is_draining: bool,
+    /// Whether another one is to go on with what it serves: it was told to end by the
+    /// supervisor before, or is of another build.
+    pub(super) is_relieved: bool,
+    /// Mounts that it is to go on with, and has not said yet that it does.
+    pub(super) handed: BTreeSet<MountNo>,
+    pub(super) deaths: Deaths,
     /// Whether all that was there is served.
     pub(super) is_settled: bool,
     /// Mounts that were made and do not answer yet.
     pub(super) expected: Vec<MountNo>,
+    /// Whether the last worker ended by a fault that no image can be the reason for.
+    pub(super) after_fault: bool,
     /// Questions that are not answered yet.
     pub(super) asked: BTreeMap<u64, SyncSender<String>>,
     pub(super) questions: u64,
@@ -37,6 +44,8 @@ impl Known {
     pub(super) fn lose(&mut self) {
         self.orders = None;
         self.worker = None;
+        self.is_relieved = false;
+        self.handed.clear();
         self.asked.clear();
     }
 
@@ -71,10 +80,12 @@ impl Known {
             held.detach();
         }
         self.expected.retain(|expected| *expected != mount);
+        self.handed.remove(&mount);
         self.current.retain(|_, current| *current != mount);
     }
 
-    /// What a worker served for the supervisor before.
+    /// What a worker served for the supervisor before. One that is not read any more
+    /// is tried again.
     pub(super) fn hold(
         &mut self,
         mount: MountNo,
@@ -100,6 +111,7 @@ impl Known {
             connection,
             files,
             offer: Some(offer),
+            is_tombstone: false,
         };
         self.mounts.insert(mount, held);
     }

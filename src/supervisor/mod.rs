@@ -5,16 +5,39 @@
 //! and no index, speaks no HTTP and has no database: what it parses is its settings
 //! and the short messages of `wire`.
 //!
+//! # Signals, and how the program is replaced
+//!
+//! `SIGTERM` and `SIGINT` stop the service: everything is unmounted that nobody uses,
+//! and nothing new starts. `SIGHUP` ends this process only: workers and mounts go on,
+//! and wait for the next supervisor. So the program is replaced by renaming the new
+//! file over the old one, sending `SIGHUP`, and starting `distrofs serve` again: it
+//! relieves the workers of the old build one by one (`handover`). Until then, workers
+//! are started from the file that this process was, wherever that is now: those of a
+//! home and its supervisor are always one build. Of systemd that takes
+//! `RestartKillSignal=SIGHUP` and `KillMode=process`
+//! (`examples/systemd/distrofs.service`).
+//!
 //! | module | what it is |
 //! |---|---|
+//! | `asked` | what clients want of a home |
 //! | `home`, `known` | one home: its worker, and what is mounted for it |
+//! | `deaths` | images that end workers |
+//! | `handover` | from one supervisor to the next |
 //! | `process`, `orders` | the worker's process, and what it is told |
 //! | `mounts` | the mounts of images |
 //! | `places` | the trees at `distros/PATH` |
 //! | `control` | what commands ask |
+//! | `api` | the process that answers HTTP |
+//! | `consumers`, `emperor_log` | containers that use images, and lines in their logs |
 
+mod api;
+mod asked;
+mod consumers;
 mod control;
+mod deaths;
+mod emperor_log;
 mod error;
+mod handover;
 mod home;
 mod known;
 mod mounts;
@@ -32,16 +55,22 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
+pub use api::{ADDRESS, API};
+pub use emperor_log::{APPEND, AppendError, append};
 pub use error::SupervisorError;
 pub use process::WORKER;
 
 use crate::config::{FuseTuning, ServeConfig};
 use crate::sys::cgroup::{self, Limits};
 use crate::sys::packets::Listener;
-use crate::sys::signal::Signals;
+use crate::sys::signal::{HANGUP, Signals};
+use crate::types::ImageOf;
 use crate::view::State;
 use crate::wire::control::CONTROL;
 use crate::wire::{Begin, PROTOCOL};
+use api::Api;
+use consumers::Consumers;
+use emperor_log::EmperorLog;
 use home::{Home, Paths};
 
 /// How long images may take to be served before this is called ready.
@@ -55,10 +84,11 @@ const GROUP: &str = "distrofs";
 pub struct Supervisor {
     config: ServeConfig,
     homes: Vec<Arc<Home>>,
+    log: Arc<EmperorLog>,
     _lock: File,
 }
 
-/// Serves until a signal asks it to end. `ready` is called once all images that were
+/// Serves until a signal asks it to end, or to hand over. `ready` is called once all images that were
 /// there are served.
 pub fn run(config: ServeConfig, ready: impl FnOnce()) -> Result<(), SupervisorError> {
     if !rustix::process::geteuid().is_root() {
@@ -83,6 +113,10 @@ pub fn run(config: ServeConfig, ready: impl FnOnce()) -> Result<(), SupervisorEr
         "control".to_owned(),
         Box::new(move || control::answer(&asked, &listener)),
     )?;
+    let api = supervisor.api();
+    if let Some(api) = api.clone() {
+        thread("api".to_owned(), Box::new(move || api.run()))?;
+    }
     for home in &supervisor.homes {
         if !home.wait_until_settled(SETTLE_WITHIN) {
             tracing::error!(home = home.uid, "not all images are served yet");
@@ -90,14 +124,24 @@ pub fn run(config: ServeConfig, ready: impl FnOnce()) -> Result<(), SupervisorEr
     }
     ready();
     notify::notify("READY=1").map_err(system("tell the service manager"))?;
-    let signal = signals.wait().map_err(system("wait for signals"))?;
-    tracing::info!(signal, "ending");
-    // Whoever waits for this process waits for what it stops, not for this.
-    let _told = notify::notify("STOPPING=1").is_ok();
-    for home in &supervisor.homes {
-        home.stop();
+    loop {
+        let signal = signals.wait().map_err(system("wait for signals"))?;
+        tracing::info!(signal, "ending");
+        if signal == HANGUP {
+            if !supervisor.homes.iter().all(|home| home.may_be_left()) {
+                tracing::error!("not handed over, as a worker is missing: try again");
+                continue;
+            }
+        } else {
+            // Whoever waits for this process waits for what it stops, not for this.
+            let _told = notify::notify("STOPPING=1").is_ok();
+            if let Some(api) = &api {
+                api.stop();
+            }
+            supervisor.homes.iter().for_each(|home| home.stop());
+        }
+        return Ok(());
     }
-    Ok(())
 }
 
 impl Supervisor {
@@ -122,14 +166,34 @@ impl Supervisor {
             });
         }
         let homes = homes(&config)?;
+        let log = EmperorLog::start(config.homes.clone());
+        let log = Arc::new(log.map_err(|cause| SupervisorError::System {
+            doing: "start a thread",
+            cause,
+        })?);
         let homes = homes
             .into_iter()
-            .map(|uid| home(&config, uid).map(Arc::new));
+            .map(|uid| home(&config, uid, Arc::clone(&log)).map(Arc::new));
         Ok(Supervisor {
             homes: homes.collect::<Result<_, _>>()?,
             config,
+            log,
             _lock: lock,
         })
+    }
+
+    /// What answers HTTP, if something is to.
+    fn api(&self) -> Option<Arc<Api>> {
+        let listen = self.config.listen().ok().flatten()?;
+        let (user, run) = (self.config.api_user, self.config.run.clone());
+        Some(Api::new(user, listen, run))
+    }
+
+    /// The image that a container is to have: what was asked for, or what is chosen
+    /// for it.
+    fn chosen(&self, container: u32, image: Option<ImageOf>) -> Result<ImageOf, SupervisorError> {
+        let image = image.or_else(|| self.config.image_of(container).cloned());
+        image.ok_or(SupervisorError::NotChosen { container })
     }
 
     fn home(&self, uid: u32) -> Result<&Arc<Home>, SupervisorError> {
@@ -161,7 +225,7 @@ fn homes(config: &ServeConfig) -> Result<Vec<u32>, SupervisorError> {
     Ok(homes)
 }
 
-fn home(config: &ServeConfig, uid: u32) -> Result<Home, SupervisorError> {
+fn home(config: &ServeConfig, uid: u32, log: Arc<EmperorLog>) -> Result<Home, SupervisorError> {
     let path = config.homes.join(uid.to_string());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = |path: &Path| {
@@ -173,6 +237,12 @@ fn home(config: &ServeConfig, uid: u32) -> Result<Home, SupervisorError> {
     if found.st_uid != uid {
         return Err(SupervisorError::Home {
             why: format!("it belongs to user {}, and should to {uid}", found.st_uid),
+            path,
+        });
+    }
+    if uid == config.api_user {
+        return Err(SupervisorError::Home {
+            why: "its user is the `api_user`, who is told of all homes: name another one".into(),
             path,
         });
     }
@@ -199,6 +269,7 @@ fn home(config: &ServeConfig, uid: u32) -> Result<Home, SupervisorError> {
         memory_bytes: config.memory.0,
         versions_kept: config.versions_kept,
         tune: config.tune.clone(),
+        after_fault: false,
     };
     let mut tuning = FuseTuning::default();
     for setting in &config.tune {
@@ -212,7 +283,9 @@ fn home(config: &ServeConfig, uid: u32) -> Result<Home, SupervisorError> {
     let views = State::open(&state.join("views"))?;
     let opened = (opened, open(&store)?);
     let groups = groups(config, uid)?;
-    Home::new(begin, groups, opened, paths, views, tuning.read_ahead_kib)
+    let consumers = Consumers::new(paths.home.join("distros"), log);
+    let settings = (tuning.read_ahead_kib, consumers);
+    Home::new(begin, groups, opened, paths, views, settings)
 }
 
 /// The control groups of a home's worker, made if need be.

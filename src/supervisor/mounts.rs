@@ -28,6 +28,8 @@ pub(super) struct Held {
     pub(super) files: Vec<OwnedFd>,
     /// There once it answered.
     pub(super) offer: Option<KernelOffer>,
+    /// Whether it is not read any more.
+    pub(super) is_tombstone: bool,
 }
 
 impl Held {
@@ -107,6 +109,7 @@ impl MountPoints {
             connection,
             files,
             offer: None,
+            is_tombstone: false,
         };
         Ok((number, held))
     }

@@ -4,12 +4,13 @@ use std::fs;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::sys::breadcrumbs::{Found, Trail};
 use crate::sys::spawn::Spawn;
 use crate::wire::Begin;
 
@@ -35,6 +36,8 @@ pub const WORKER: &str = "worker";
 #[derive(Debug)]
 pub(super) struct Process {
     child: Option<Child>,
+    /// Where the child marks what it does.
+    trail: Option<Trail>,
     adopted: Option<OwnedFd>,
     started: Instant,
     /// How many died at once, one after the other.
@@ -45,6 +48,7 @@ impl Process {
     pub(super) fn new() -> Self {
         Process {
             child: None,
+            trail: None,
             adopted: None,
             started: Instant::now(),
             short: 0,
@@ -57,6 +61,7 @@ impl Process {
         home: &Path,
         groups: &[PathBuf],
         given: BorrowedFd<'_>,
+        trail: Trail,
     ) -> io::Result<()> {
         self.started = Instant::now();
         let spawn = Spawn {
@@ -67,6 +72,7 @@ impl Process {
             groups: groups.to_vec(),
         };
         self.child = Some(spawn.start()?);
+        self.trail = Some(trail);
         Ok(())
     }
 
@@ -93,13 +99,20 @@ impl Process {
         }
     }
 
-    /// Sees to it that it has ended: two must not serve one connection.
-    pub(super) fn end(&mut self) {
+    /// Sees to it that it has ended: two must not serve one connection. How it ended
+    /// and what it was doing, if this process started it: of others the kernel does
+    /// not tell.
+    pub(super) fn end(&mut self) -> Option<(ExitStatus, Found)> {
+        let mut end = None;
         if let Some(mut child) = self.child.take() {
-            // It may have ended, and then this fails.
+            // It may have ended, and then this changes nothing.
             let _ended = child.kill().is_err();
-            if let Err(error) = child.wait() {
-                tracing::error!(%error, "cannot wait for a worker");
+            let trail = self.trail.take();
+            match (child.wait(), trail.map(|trail| trail.found())) {
+                (Ok(status), Some(Ok(found))) => end = Some((status, found)),
+                (Err(error), _) => tracing::error!(%error, "cannot wait for a worker"),
+                (_, Some(Err(error))) => tracing::error!(%error, "what a worker did is not known"),
+                (Ok(_), None) => {}
             }
         }
         if let Some(process) = self.adopted.take() {
@@ -108,7 +121,9 @@ impl Process {
             if !poll(&mut ended, Some(&END_WITHIN)).is_ok_and(|ready| ready == 1) {
                 tracing::error!("a worker does not end");
             }
+            tracing::info!("why a worker ended that another supervisor started is not known");
         }
+        end
     }
 
     /// How long to wait before the next one is started.

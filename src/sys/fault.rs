@@ -19,6 +19,8 @@ use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::handler;
+
 /// How many maps can be watched at a time: several for each of hundreds of
 /// images in one process.
 const SLOTS: usize = 1024;
@@ -119,24 +121,7 @@ impl Drop for Watch {
 
 /// Installs the handler, once in a process.
 fn install() -> io::Result<()> {
-    let installed = PREVIOUS.get_or_init(|| {
-        // SAFETY: an all-zero sigaction is a valid value of this C struct, and
-        // both pointers are to live ones; the handler has the signature that
-        // SA_SIGINFO asks for and does only what a handler may do.
-        unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
-            let mut previous: libc::sigaction = std::mem::zeroed();
-            let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = on_sigbus;
-            action.sa_sigaction = handler as libc::sighandler_t;
-            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-            libc::sigemptyset(&mut action.sa_mask);
-            if libc::sigaction(libc::SIGBUS, &action, &mut previous) == 0 {
-                Ok(previous)
-            } else {
-                Err(io::Error::last_os_error().raw_os_error().unwrap_or(0))
-            }
-        }
-    });
+    let installed = PREVIOUS.get_or_init(|| handler::install(libc::SIGBUS, on_sigbus));
     match installed {
         Ok(_) => Ok(()),
         Err(code) => Err(io::Error::from_raw_os_error(*code)),
@@ -153,35 +138,8 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut
             return;
         }
     }
-    pass_on(signal, info, context);
-}
-
-/// Hands a signal that is not ours to whoever handled it before.
-fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-    let previous = match PREVIOUS.get() {
-        Some(Ok(previous)) => *previous,
-        // The signal came while the handler was being installed: once more.
-        _ => return,
-    };
-    match previous.sa_sigaction {
-        libc::SIG_DFL | libc::SIG_IGN => {
-            // SAFETY: both calls are async-signal-safe. The signal is blocked
-            // in its own handler, so it ends the process on return.
-            unsafe {
-                libc::signal(signal, libc::SIG_DFL);
-                libc::raise(signal);
-            }
-        }
-        handler if previous.sa_flags & libc::SA_SIGINFO != 0 => {
-            // SAFETY: with SA_SIGINFO this address is a function of this type.
-            let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) =
-                unsafe { std::mem::transmute(handler) };
-            handler(signal, info, context);
-        }
-        handler => {
-            // SAFETY: without SA_SIGINFO this address is a function of this type.
-            let handler: extern "C" fn(c_int) = unsafe { std::mem::transmute(handler) };
-            handler(signal);
-        }
+    // If it came while the handler was being installed: once more.
+    if let Some(Ok(previous)) = PREVIOUS.get() {
+        handler::pass_on(previous, signal, info, context);
     }
 }

@@ -5,13 +5,16 @@
 //! wrong thread, a mount that is not ours) is turned into values.
 
 pub mod alloc;
+pub mod breadcrumbs;
 pub mod cgroup;
+pub mod clock;
 pub mod confine;
 pub mod contain;
 pub mod daemon;
 mod fault;
 pub mod file;
 mod fusermount;
+mod handler;
 pub mod ioctl;
 pub mod lease;
 pub mod map;
@@ -24,9 +27,11 @@ pub mod packets;
 pub mod pass;
 pub mod probe;
 pub mod process;
+pub mod remove;
 pub mod replace;
 pub mod sched;
 pub mod signal;
 pub mod spawn;
 pub mod spill;
 pub mod tree;
+pub mod watch;

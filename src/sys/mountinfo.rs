@@ -6,6 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -60,6 +61,17 @@ pub fn find(target: &Path) -> io::Result<Option<MountEntry>> {
             .filter(is_it)),
         At::Unknown => Ok(all()?.into_iter().rev().find(is_it)),
     }
+}
+
+/// The mount whose root is open.
+pub fn of_root(root: BorrowedFd<'_>) -> io::Result<Option<MountEntry>> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let found = statx(root, "", flags, StatxFlags::MNT_ID)?;
+    if !found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        return Ok(None);
+    }
+    let id = found.stx_mnt_id;
+    Ok(all()?.into_iter().find(|entry| entry.id == id))
 }
 
 /// Whether something is mounted at exactly `target`.

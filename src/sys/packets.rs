@@ -25,7 +25,7 @@ use rustix::net::{
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
 /// The most descriptors of one message (the kernel's limit is 253).
-pub const MESSAGE_FDS_MAX: usize = 128;
+pub const MESSAGE_FDS_MAX: usize = 200;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 64;

@@ -1,6 +1,7 @@
 //! What the kernel says about this process, in `/proc/self/status` (proc(5)).
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 /// Memory of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,22 @@ pub struct Memory {
 /// The memory of this process.
 pub fn memory() -> io::Result<Memory> {
     Ok(parse(&std::fs::read_to_string("/proc/self/status")?))
+}
+
+/// What program this process runs: equal in processes that run the same file, and
+/// different after it was replaced, also by one of the same content.
+pub fn build() -> io::Result<String> {
+    // It leads to the file that was started, wherever that is now. It is not freed
+    // while it runs, so that no other file has its number.
+    let file = std::fs::metadata("/proc/self/exe")?;
+    Ok(format!(
+        "{} {:x}:{}:{}.{:09}",
+        env!("CARGO_PKG_VERSION"),
+        file.dev(),
+        file.ino(),
+        file.mtime(),
+        file.mtime_nsec()
+    ))
 }
 
 fn parse(status: &str) -> Memory {

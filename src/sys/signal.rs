@@ -22,6 +22,9 @@ use rustix::io::Errno;
 /// What asks a process to end: `kill`, Ctrl-C, a closed terminal.
 const WATCHED: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
+/// The number of `SIGHUP`.
+pub const HANGUP: i32 = libc::SIGHUP;
+
 /// What a program expects to get that somebody else runs for its user, and the end
 /// of a child.
 const PASSED_ON: [i32; 11] = [

@@ -14,9 +14,23 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 
 /// How many descriptors it may have open: an image needs three.
 const DESCRIPTORS_MAX: u64 = 65_536;
+
+/// Variables of the environment that such a process has from this one.
+const KEPT: [&str; 2] = ["DISTROFS_LOG", "RUST_BACKTRACE"];
+
+/// Those that this process decided.
+static PASSED_ON: OnceLock<Vec<(&'static str, String)>> = OnceLock::new();
+
+/// Gives variables to the environment of every process that is started from now on.
+/// Once.
+pub fn pass_on(variables: Vec<(&'static str, String)>) -> io::Result<()> {
+    let passed = PASSED_ON.set(variables);
+    passed.map_err(|_| io::Error::other("what processes get was decided before"))
+}
 
 /// A process to be started.
 #[derive(Debug)]
@@ -51,9 +65,10 @@ impl Spawn<'_> {
             .current_dir("/")
             .stdin(self.given.try_clone_to_owned()?)
             .stdout(Stdio::null());
-        for name in ["DISTROFS_LOG", "RUST_BACKTRACE"] {
+        for name in KEPT {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
+        command.envs(PASSED_ON.get().into_iter().flatten().cloned());
         let (uid, gid) = (self.uid, self.gid);
         // SAFETY: only system calls are made, on numbers and memory that were there
         // before the fork: nothing is allocated and no lock is taken.

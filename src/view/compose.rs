@@ -19,7 +19,10 @@ use crate::sys::tree::{self, Overlay, Restriction};
 pub(super) const COPIES_BYTES_MAX: u64 = 256 << 20;
 
 /// Shown as the source of all mounts of views.
-pub(super) const SOURCE: &str = "distrofs";
+pub const SOURCE: &str = "distrofs";
+
+/// The same of those that all containers share.
+pub(super) const SHARED_SOURCE: &str = "distrofs-shared";
 
 /// What of an image a container may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +62,8 @@ pub struct Wanted<'a> {
     pub passwd: Option<u32>,
     /// Whether this happens in a user namespace.
     pub is_of_user: bool,
+    /// Shown as the source of its mounts.
+    pub source: &'static str,
 }
 
 /// A view that is to be attached.
@@ -143,6 +148,7 @@ fn composed(wanted: &Wanted<'_>, kept: Kept) -> Result<Composed, ViewError> {
     let below = Below {
         layers: [top.as_ref(), Some(image)].into_iter().flatten().collect(),
         is_of_user: wanted.is_of_user,
+        source: wanted.source,
     };
     let mut devices = Vec::new();
     let tree = match writable {
@@ -164,6 +170,7 @@ fn composed(wanted: &Wanted<'_>, kept: Kept) -> Result<Composed, ViewError> {
 struct Below<'a> {
     layers: Vec<&'a Dir>,
     is_of_user: bool,
+    source: &'static str,
 }
 
 impl Below<'_> {
@@ -199,7 +206,7 @@ impl Below<'_> {
         let overlay = Overlay {
             lower: found.iter().map(Dir::as_fd).collect(),
             upper: upper.map(|upper| (upper.upper.as_fd(), upper.work.as_fd())),
-            source: SOURCE,
+            source: self.source,
             is_of_user: self.is_of_user,
         };
         Ok(tree::overlay(&overlay)?)

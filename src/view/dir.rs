@@ -13,11 +13,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir as Entries, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat,
-    Timestamps, XattrFlags, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat, futimens,
-    mkdirat, openat, openat2, renameat, renameat_with, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, Timestamps, XattrFlags, fchmod,
+    fchown, fgetxattr, flistxattr, fsetxattr, fstat, futimens, mkdirat, openat, openat2, renameat,
 };
 use rustix::io::Errno;
+
+use crate::sys::remove;
 
 /// Nothing outside of a directory, and no link.
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
@@ -70,7 +71,7 @@ impl Dir {
     }
 
     /// A directory below.
-    pub(super) fn sub(&self, path: &[u8]) -> io::Result<Dir> {
+    pub fn sub(&self, path: &[u8]) -> io::Result<Dir> {
         self.beneath(path, DIRECTORY).map(Dir)
     }
 
@@ -204,23 +205,15 @@ impl Dir {
         Ok(Some(bytes))
     }
 
-    /// Calls `visit` with the names in it, but `.` and `..`; whether there were any.
-    fn each(&self, mut visit: impl FnMut(&CStr) -> io::Result<()>) -> io::Result<bool> {
-        let mut is_any = false;
-        for entry in Entries::read_from(&self.0)? {
-            let entry = entry?;
-            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                is_any = true;
-                visit(entry.file_name())?;
-            }
-        }
-        Ok(is_any)
+    /// Whether there is anything in it.
+    pub(super) fn has_any(&self) -> io::Result<bool> {
+        remove::each(self.as_fd(), |_| Ok(()))
     }
 
     /// The names in it, but `.` and `..`. Of directories that are ours alone.
     pub(super) fn names(&self) -> io::Result<Vec<CString>> {
         let mut names = Vec::new();
-        self.each(|name| {
+        remove::each(self.as_fd(), |name| {
             names.push(name.to_owned());
             Ok(())
         })?;
@@ -228,47 +221,9 @@ impl Dir {
     }
 
     /// Removes what has this name right below, with all that is in it; nothing to
-    /// do if there is none. Directories in directories are moved out first, so
-    /// that none is ever walked into deeper than one level.
+    /// do if there is none.
     pub(super) fn remove(&self, name: &str) -> io::Result<()> {
-        match unlinkat(&self.0, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::ISDIR | Errno::PERM) => {}
-            Err(cause) => return Err(cause.into()),
-        }
-        let top = self.sub(name.as_bytes())?;
-        let mut moved = 0_u64;
-        // Names that come while others are read may be met or not.
-        while top.each(|name| match unlinkat(&top, name, AtFlags::empty()) {
-            Ok(()) => Ok(()),
-            Err(Errno::ISDIR | Errno::PERM) => {
-                top.sub(name.to_bytes())?.empty(&top, &mut moved)?;
-                Ok(unlinkat(&top, name, AtFlags::REMOVEDIR)?)
-            }
-            Err(cause) => Err(cause.into()),
-        })? {}
-        Ok(unlinkat(&self.0, name, AtFlags::REMOVEDIR)?)
-    }
-
-    /// Unlinks all files, and moves all directories to `to` under new names.
-    fn empty(&self, to: &Dir, moved: &mut u64) -> io::Result<()> {
-        while self.each(|name| match unlinkat(&self.0, name, AtFlags::empty()) {
-            Ok(()) => Ok(()),
-            Err(Errno::ISDIR | Errno::PERM) => self.move_out(name, to, moved),
-            Err(cause) => Err(cause.into()),
-        })? {}
-        Ok(())
-    }
-
-    fn move_out(&self, name: &CStr, to: &Dir, moved: &mut u64) -> io::Result<()> {
-        loop {
-            *moved += 1;
-            let new = format!(".removed-{moved}");
-            match renameat_with(&self.0, name, to, &new, RenameFlags::NOREPLACE) {
-                Err(Errno::EXIST) => {}
-                done => return Ok(done?),
-            }
-        }
+        remove::tree(self.as_fd(), &CString::new(name)?)
     }
 }
 

@@ -23,6 +23,9 @@ pub enum ViewError {
     /// What was named as the image is something else.
     #[error("{} is no mounted image: mount the archive there with `distrofs mount`", .0.display())]
     NotAnImage(PathBuf),
+    /// Nothing is known of a tree that was exploded.
+    #[error("{} is an exploded tree, and where everybody may write in it is not known: take --writable tree, or upload the archive instead", .0.display())]
+    Exploded(PathBuf),
     /// The image's daemon gave no answer.
     #[error(
         "the process that serves the image does not answer ({0}): unmount it and mount it again \

@@ -25,9 +25,9 @@ mod state;
 mod users;
 mod views;
 
-pub use compose::{Composed, Note, Wanted, Writable, compose};
+pub use compose::{Composed, Note, SOURCE, Wanted, Writable, compose};
 pub use dir::Dir;
 pub use error::ViewError;
 pub use plan::{Crowded, PLACES_MAX, Place, Plan};
 pub use state::{Record, State, Turn};
-pub use views::{Detached, Image, Listed, NewView};
+pub use views::{Detached, Image, Listed, NewView, is_ours};

@@ -34,6 +34,8 @@ pub struct Image {
     pub mounted_at: PathBuf,
     root: Dir,
     plan: Plan,
+    /// Then nothing is known of it.
+    is_exploded: bool,
 }
 
 impl Image {
@@ -47,7 +49,23 @@ impl Image {
             mounted_at: at,
             root,
             plan,
+            is_exploded: false,
         })
+    }
+
+    /// A tree that is there as it is, exploded from an archive, and called `name`;
+    /// none if nothing is in it. Where in it everybody may write is not known.
+    pub fn exploded(root: Dir, name: &Path) -> Result<Option<Image>, ViewError> {
+        if !root.has_any().map_err(ViewError::Ask)? {
+            return Ok(None);
+        }
+        Ok(Some(Image {
+            archive: name.to_owned(),
+            mounted_at: name.to_owned(),
+            root,
+            plan: Plan::default(),
+            is_exploded: true,
+        }))
     }
 
     /// The archive that is mounted at `path`, whether it is still served or not.
@@ -152,6 +170,7 @@ impl State {
                 writable: new.writable,
                 passwd: new.passwd.then_some(new.container),
                 is_of_user: false,
+                source: compose::SOURCE,
             },
         )?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -192,6 +211,9 @@ impl State {
     /// nothing that could be seen from here. It is the only one of that container
     /// and image, and is remembered until the next one is wanted.
     pub fn detached(&self, image: &Image, wanted: &Detached) -> Result<Composed, ViewError> {
+        if image.is_exploded && wanted.writable == Writable::Paths {
+            return Err(ViewError::Exploded(image.archive.clone()));
+        }
         let home = self.home(&image.archive, &wanted.container.to_string())?;
         self.wait_for_end(&home, wanted.container)?;
         let prepared = self.prepare(
@@ -203,6 +225,7 @@ impl State {
                 writable: wanted.writable,
                 passwd: wanted.passwd.then_some(wanted.container),
                 is_of_user: false,
+                source: compose::SOURCE,
             },
         )?;
         self.note(&home, Path::new(""), &prepared)?;
@@ -231,6 +254,7 @@ impl State {
                 writable,
                 passwd: None,
                 is_of_user: false,
+                source: compose::SHARED_SOURCE,
             },
         )?;
         self.note(&home, Path::new(""), &prepared)?;
@@ -499,7 +523,8 @@ fn is_view(at: &Path) -> Result<bool, ViewError> {
     Ok(found.as_ref().is_some_and(is_ours))
 }
 
-fn is_ours(entry: &mountinfo::MountEntry) -> bool {
+/// Whether a mount is a container's own view, and not one that all share.
+pub fn is_ours(entry: &mountinfo::MountEntry) -> bool {
     entry.source == compose::SOURCE && entry.fs_type == "overlay"
 }
 

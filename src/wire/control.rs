@@ -3,20 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use std::path::PathBuf;
+
 use super::ImagePath;
+pub use crate::types::ImageOf;
 
 /// The name of the socket in the directory `run`.
 pub const CONTROL: &str = "control.sock";
-
-/// An image of some home.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ImageOf {
-    /// The user of the storage container.
-    pub home: u32,
-    /// Where in its `distros/`.
-    pub path: ImagePath,
-}
 
 /// What is asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,16 +19,34 @@ pub enum Request {
     Attach {
         /// The user of the container.
         container: u32,
-        /// Of which image.
-        image: ImageOf,
+        /// Of which image; none for the one that is chosen for the container.
+        image: Option<ImageOf>,
         /// What it may write: `paths`, `tree` or `none`; none is what the settings
         /// say.
         writable: Option<String>,
         /// Whether its user's lines are added to `/etc/passwd` and others.
         passwd: bool,
+        /// Where it will be, for the container's log.
+        #[serde(default)]
+        at: Option<String>,
     },
-    /// How everything is doing. Root all, others their home.
+    /// Where an unmodified launcher looks for the root of a container. Root only.
+    Place {
+        /// The user of the container.
+        container: u32,
+        /// Of which image; none for the one that is chosen for the container.
+        image: Option<ImageOf>,
+    },
+    /// How everything is doing. Root and the user that answers HTTP all, others their
+    /// home.
     Status,
+    /// How what is served is doing: a
+    /// [`WorkerReport`](super::served::WorkerReport). Root, the user that answers
+    /// HTTP, or whose home it is.
+    Report {
+        /// Of which home.
+        home: u32,
+    },
     /// Something about images, which the worker of a home answers. Root, or whose
     /// home it is.
     Ask {
@@ -57,6 +68,13 @@ pub enum Request {
 pub enum Reply {
     /// A view, with the descriptor of its mounts.
     View,
+    /// Where a container's root is.
+    Place {
+        /// The home of the storage container.
+        home: PathBuf,
+        /// Where in its `distros/`.
+        path: ImagePath,
+    },
     /// Something worth knowing.
     Note(String),
     /// A piece of a text; pieces are to be joined.

@@ -8,10 +8,15 @@
 //!
 //! Guarantees: what [`Link::receive`] returns was checked; whoever sends something
 //! else is not heard any more.
+//!
+//! A supervisor meets workers of other builds when the program was replaced. So of
+//! every version: the first news of a worker is `{"Hello":{"protocol":N,"pid":N,…}}`
+//! ([`Greeting`]), and the orders `"Drain"` and `"Leave"` mean what they mean here.
 
+pub mod client;
 pub mod control;
-mod names;
 pub mod report;
+pub mod served;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -23,10 +28,10 @@ use serde::{Deserialize, Serialize};
 use crate::sys::packets::{Packets, Peer};
 use crate::types::KernelOffer;
 
-pub use names::{ImagePath, NameError, Version};
+pub use crate::types::{Digest as Version, ImagePath};
 
 /// Changes when messages do, so that processes of different builds know.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// The number of a mount, of a supervisor and all its successors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -36,8 +41,10 @@ pub struct MountNo(pub u32);
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Order {
-    /// The first: what to do. With descriptors of the home, of the store, and of
-    /// where to listen for the next supervisor.
+    /// The first: what to do. With descriptors of the home, of the home without what
+    /// is mounted in it, of the store, of where to listen for the next supervisor, and
+    /// of the memory where to mark what is being done
+    /// ([`breadcrumbs`](crate::sys::breadcrumbs)), by numbers of mounts.
     Begin(Begin),
     /// Serve an image that was offered, with the descriptor of the connection.
     Serve {
@@ -59,6 +66,8 @@ pub enum Order {
         version: Version,
         /// What the kernel offered at first.
         offer: KernelOffer,
+        /// Whether only to answer with errors, and not to read the image.
+        is_tombstone: bool,
     },
     /// A question of an owner, whose answer is not for the supervisor.
     Ask {
@@ -89,6 +98,9 @@ pub struct Begin {
     pub versions_kept: u32,
     /// Settings of sessions, as `key=value`.
     pub tune: Vec<String>,
+    /// Whether the worker before ended by a fault of its own that no image can be the
+    /// reason for: by what it took in, perhaps.
+    pub after_fault: bool,
 }
 
 /// What a worker tells.
@@ -104,6 +116,8 @@ pub enum News {
         /// Whether it takes nothing in any more: it served a supervisor that was
         /// stopped.
         is_draining: bool,
+        /// What program it runs: a worker of another build is relieved.
+        build: String,
     },
     /// An image that can be served, with descriptors of all its files.
     Offer {
@@ -149,6 +163,9 @@ pub enum News {
         version: Version,
         /// What the kernel offered.
         offer: KernelOffer,
+        /// Whether it is answered with errors only.
+        #[serde(default)]
+        is_tombstone: bool,
     },
     /// A piece of the answer to a question.
     Answer {
@@ -163,6 +180,25 @@ pub enum News {
         path: ImagePath,
         /// One line.
         text: String,
+    },
+}
+
+/// What is known of a worker of any version: of its first news, these fields are
+/// there, and others may be.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub enum Greeting {
+    /// As in [`News::Hello`].
+    Hello {
+        /// [`PROTOCOL`].
+        protocol: u32,
+        /// Its process.
+        pid: u32,
+        /// Whether it takes nothing in any more.
+        #[serde(default)]
+        is_draining: bool,
+        /// What program it runs.
+        #[serde(default)]
+        build: String,
     },
 }
 
@@ -271,12 +307,37 @@ mod tests {
     }
 
     #[test]
+    fn workers_of_other_versions_are_known() {
+        let (ours, theirs) = Link::pair().unwrap();
+        let hello = News::Hello {
+            protocol: PROTOCOL,
+            pid: 7,
+            is_draining: true,
+            build: "1".to_owned(),
+        };
+        ours.send(&hello, &[]).unwrap();
+        let of_first = r#"{"Hello":{"protocol":1,"pid":7,"is_draining":false}}"#;
+        let of_later = r#"{"Hello":{"more":[],"pid":7,"protocol":9}}"#;
+        for text in [of_first, of_later] {
+            ours.0.send(text.as_bytes(), &[]).unwrap();
+        }
+        for expected in [PROTOCOL, 1, 9] {
+            let (greeting, _) = theirs.receive().unwrap().unwrap();
+            let Greeting::Hello { protocol, pid, .. } = greeting;
+            assert_eq!((protocol, pid), (expected, 7));
+        }
+        for (order, text) in [(Order::Drain, r#""Drain""#), (Order::Leave, r#""Leave""#)] {
+            assert_eq!(serde_json::to_string(&order).unwrap(), text);
+        }
+    }
+
+    #[test]
     fn messages_are_checked_when_they_come() {
         let (ours, theirs) = Link::pair().unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
         let offer = News::Offer {
             path: "debian".parse().unwrap(),
-            version: Version([7; 32]),
+            version: Version::new([7; 32]),
         };
         ours.send(&offer, &[file.as_fd()]).unwrap();
         let (news, fds) = theirs.receive::<News>().unwrap().unwrap();

@@ -10,6 +10,31 @@ use super::{ImagePath, Version};
 pub struct Status {
     /// One of each.
     pub homes: Vec<HomeStatus>,
+    /// Lines in the logs of containers.
+    #[serde(default)]
+    pub lines: Lines,
+}
+
+/// What became of lines for the logs of containers, since the service was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lines {
+    /// Those that were written.
+    pub written: u64,
+    /// Those that could not be: a container without a log, for example.
+    pub failed: u64,
+    /// Those that were not tried: there were too many.
+    pub dropped: u64,
+}
+
+/// Views that containers attached, since the service was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Views {
+    /// How many were handed out.
+    pub attached: u64,
+    /// How many were wanted and could not be.
+    pub refused: u64,
+    /// To how many containers they were handed out.
+    pub containers: u64,
 }
 
 /// One home, as the supervisor sees it.
@@ -28,8 +53,14 @@ pub struct HomeStatus {
     /// Processes in the storage container's group that are not ours: it should run
     /// none.
     pub other_processes: u64,
+    /// Views of its images.
+    #[serde(default)]
+    pub views: Views,
     /// What is mounted.
     pub images: Vec<ImageStatus>,
+    /// Versions that are not read any more, mounted or not.
+    #[serde(default)]
+    pub tombstones: Vec<Tombstone>,
 }
 
 /// A mount.
@@ -43,4 +74,19 @@ pub struct ImageStatus {
     pub is_current: bool,
     /// Its number.
     pub mount: u32,
+    /// Whether it is not read any more: everything that is asked of it fails with
+    /// EIO.
+    #[serde(default)]
+    pub is_tombstone: bool,
+}
+
+/// A version that is not read any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// Where in `distros/`.
+    pub path: ImagePath,
+    /// Which version.
+    pub version: Version,
+    /// Why, and what to do.
+    pub why: String,
 }

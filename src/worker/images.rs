@@ -5,41 +5,41 @@
 //! or ended, in this order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::questions::{Failed, ImageReport, Question, WorkerReport};
+use super::ingested::Ingested;
+use super::marked::Marked;
+use super::tombstone::Tombstones;
 use super::{PATIENCE, WorkerError};
 use crate::config::FuseTuning;
-use crate::fs::{FsOptions, Owner};
+use crate::fs::{FsError, FsOptions, Owner};
 use crate::fuse::{Connection, SessionHandle};
 use crate::metrics::Metrics;
-use crate::serving::report::Reporter;
+use crate::serving::report::{self, Reporter};
 use crate::serving::{Parts, Prepared, Shared};
-use crate::store::{Archive, Image, OpenedIndex};
+use crate::store::ImageFiles;
+use crate::sys::breadcrumbs::{Breadcrumbs, Crumb, OWN};
+use crate::sys::process;
 use crate::types::{Ino, KernelOffer, Region};
-use crate::wire::{Begin, ImagePath, Link, MountNo, News, PROTOCOL, Version, pieces};
+use crate::wire::served::{ImageReport, WorkerReport};
+use crate::wire::{Begin, ImagePath, Link, MountNo, News, PROTOCOL, Version};
 
 /// After so many looks without a request an image's index needs no memory, and after
 /// more of them nothing does.
 const LOOKS_IDLE: u32 = 10;
 const LOOKS_ASLEEP: u32 = 60;
 
-/// The files of an image: its archive, and its index.
-#[derive(Debug)]
-pub(super) struct Files(pub(super) Vec<OwnedFd>);
-
-impl Files {
-    fn borrowed(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.0.iter().map(AsFd::as_fd)
-    }
-}
+/// What is said of an image that is not read any more.
+const TOMBSTONE: &str = "it is not read any more, as that ended the worker again and again: all \
+    who use it get errors";
 
 /// An image of a version.
 type Name = (ImagePath, Version);
@@ -48,7 +48,7 @@ struct Served {
     name: Name,
     offer: KernelOffer,
     connection: OwnedFd,
-    files: Arc<Files>,
+    files: Arc<ImageFiles>,
     begun: Begun,
     /// Requests at the last look, and looks since there were others.
     requests: u64,
@@ -59,6 +59,8 @@ struct Served {
 struct Begun {
     session: SessionHandle,
     regions: Vec<Arc<dyn Region>>,
+    /// What it is made of.
+    archives: Vec<Version>,
     metrics: Arc<Metrics>,
     reporter: Reporter,
 }
@@ -81,8 +83,9 @@ impl Served {
 
 #[derive(Default)]
 struct Table {
-    offered: BTreeMap<Name, Arc<Files>>,
+    offered: BTreeMap<Name, Arc<ImageFiles>>,
     served: BTreeMap<MountNo, Served>,
+    tombstones: Tombstones,
     /// Whether all that was there when this began is offered.
     is_settled: bool,
     link: Option<Link>,
@@ -95,10 +98,13 @@ pub(super) struct Images {
     shared: Shared,
     table: Mutex<Table>,
     draining: AtomicBool,
+    pub(super) ingested: Ingested,
+    start: Instant,
+    breadcrumbs: Breadcrumbs,
 }
 
 impl Images {
-    pub(super) fn new(begin: &Begin) -> Result<Images, WorkerError> {
+    pub(super) fn new(begin: &Begin, breadcrumbs: Breadcrumbs) -> Result<Images, WorkerError> {
         let mut tuning = FuseTuning::default();
         for setting in &begin.tune {
             tuning.set(setting)?;
@@ -112,6 +118,9 @@ impl Images {
             shared: Shared::new(begin.memory_bytes, &Arc::default())?,
             table: Mutex::default(),
             draining: AtomicBool::new(false),
+            ingested: Ingested::default(),
+            start: Instant::now(),
+            breadcrumbs,
         })
     }
 
@@ -122,6 +131,7 @@ impl Images {
         let Table {
             offered,
             served,
+            tombstones,
             is_settled,
             link: Some(link),
         } = &*table
@@ -134,6 +144,7 @@ impl Images {
                 protocol: PROTOCOL,
                 pid: std::process::id(),
                 is_draining: self.is_draining(),
+                build: process::build().unwrap_or_default(),
             };
             link.send(&hello, &[])?;
             for (mount, served) in served {
@@ -142,11 +153,13 @@ impl Images {
                     path: served.name.0.clone(),
                     version: served.name.1,
                     offer: served.offer,
+                    is_tombstone: false,
                 };
                 let fds = std::iter::once(served.connection.as_fd());
                 let fds: Vec<_> = fds.chain(served.files.borrowed()).collect();
                 link.send(&holding, &fds)?;
             }
+            tombstones.tell(link)?;
             for ((path, version), files) in offered {
                 send_offer(link, path, *version, files)?;
             }
@@ -173,9 +186,8 @@ impl Images {
     }
 
     /// Offers an image in place of what was offered there before.
-    pub(super) fn offer(&self, path: &ImagePath, version: Version, files: Files) {
+    pub(super) fn offer(&self, path: &ImagePath, version: Version, files: Arc<ImageFiles>) {
         let mut table = self.table.lock();
-        let files = Arc::new(files);
         table.offered.retain(|(other, _), _| other != path);
         table
             .offered
@@ -193,12 +205,19 @@ impl Images {
         self.tell(&News::Said { path, text }, &[]);
     }
 
-    /// The versions that are served or offered.
-    pub(super) fn versions(&self) -> BTreeSet<Version> {
+    /// The versions that are served or offered, and the archives that they are made
+    /// of as far as those are served.
+    pub(super) fn in_use(&self) -> BTreeSet<Version> {
         let table = self.table.lock();
         let offered = table.offered.keys().map(|(_, version)| *version);
-        let served = table.served.values().map(|served| served.name.1);
-        offered.chain(served).collect()
+        let served = table.served.values();
+        let served = served.flat_map(|served| {
+            std::iter::once(served.name.1).chain(served.begun.archives.iter().copied())
+        });
+        offered
+            .chain(served)
+            .chain(table.tombstones.versions())
+            .collect()
     }
 
     /// Offers nothing at `path` any more.
@@ -235,13 +254,45 @@ impl Images {
         offer: KernelOffer,
         mut fds: Vec<OwnedFd>,
     ) -> Result<(), WorkerError> {
-        if fds.len() < 2 {
+        let files = match fds.is_empty() {
+            true => None,
+            false => ImageFiles::received(fds.split_off(1)),
+        };
+        let (Some(connection), Some(files)) = (fds.pop(), files) else {
+            return Err(WorkerError::Order);
+        };
+        let files = Arc::new(files);
+        self.start(mount, (path, version), connection, files, Some(offer));
+        Ok(())
+    }
+
+    /// Answers with errors on the connection of an image whose reading ended workers.
+    pub(super) fn bury(
+        &self,
+        mount: MountNo,
+        name: Name,
+        offer: KernelOffer,
+        mut fds: Vec<OwnedFd>,
+    ) -> Result<(), WorkerError> {
+        if fds.is_empty() {
             return Err(WorkerError::Order);
         }
-        let files = Arc::new(Files(fds.split_off(1)));
-        if let Some(connection) = fds.pop() {
-            self.start(mount, (path, version), connection, files, Some(offer));
-        }
+        let files = fds.split_off(1);
+        let Some(connection) = fds.pop() else {
+            return Err(WorkerError::Order);
+        };
+        let mut table = self.table.lock();
+        let (path, text) = (name.0.clone(), TOMBSTONE.to_owned());
+        let buried = table.tombstones.bury(mount, name, offer, connection, files);
+        let news = match buried {
+            Ok(()) => News::Serving { mount, offer },
+            Err(error) => News::Failed {
+                mount,
+                why: error.to_string(),
+            },
+        };
+        tell(&table, &news, &[]);
+        tell(&table, &News::Said { path, text }, &[]);
         Ok(())
     }
 
@@ -250,12 +301,18 @@ impl Images {
         mount: MountNo,
         name: Name,
         connection: OwnedFd,
-        files: Arc<Files>,
+        files: Arc<ImageFiles>,
         offer: Option<KernelOffer>,
     ) {
+        let crumb = self.breadcrumbs.crumb(mount.0);
+        let _open = crumb.open();
         let kept = connection.try_clone();
         let begun = kept.map_err(|error| error.to_string()).and_then(|kept| {
-            let begun = self.session(&name, connection, &files, offer)?;
+            // A panic is no reason to end: of this image nothing is served, that is all.
+            let begun = catch_unwind(AssertUnwindSafe(|| {
+                self.session(&name, connection, &files, offer, &crumb)
+            }));
+            let begun = begun.map_err(|_| FsError::Panicked.to_string())??;
             Ok((kept, begun))
         });
         let (connection, begun) = match begun {
@@ -296,37 +353,39 @@ impl Images {
             }
             tell(&table, &News::Ended { mount }, &[]);
         }
+        for mount in table.tombstones.sweep() {
+            tell(&table, &News::Ended { mount }, &[]);
+        }
         let idle = table.served.values_mut().map(Served::look).min();
         if idle == Some(LOOKS_ASLEEP) {
             self.shared.trim();
         }
-        table.served.is_empty()
+        table.served.is_empty() && table.tombstones.is_empty()
     }
 
     fn session(
         &self,
         name: &Name,
         connection: OwnedFd,
-        files: &Files,
+        files: &ImageFiles,
         offer: Option<KernelOffer>,
+        crumb: &Crumb,
     ) -> Result<Begun, String> {
-        let [archive, index] = &files.0[..] else {
-            return Err("it has not the files that it should have".to_owned());
-        };
         let metrics = Arc::new(Metrics::default());
         let prepare = || -> Result<_, Box<dyn std::error::Error>> {
             let label = Path::new(name.0.as_str());
-            let archive = Archive::from_file(Arc::new(File::from(archive.try_clone()?)), label)?;
-            let index = OpenedIndex::of(File::from(index.try_clone()?), label)?;
-            let image = Image::sharing(&archive, &index, self.shared.decoders(), &metrics)?;
-            let root = image.index.summary().root.unwrap_or(Ino::ROOT);
+            let opened = files.open(label, name.1, self.shared.decoders(), &metrics)?;
+            let root = opened.index.summary().root.unwrap_or(Ino::ROOT);
             let parts = Parts {
-                index: image.index,
-                source: image.source,
-                version: name.1.0,
+                index: opened.index,
+                source: Arc::new(Marked {
+                    source: opened.source,
+                    crumb: crumb.clone(),
+                }),
+                version: *name.1.bytes(),
                 name: label,
-                archive_bytes: archive.metadata().len(),
-                index_bytes: index.sidecar.len(),
+                archive_bytes: opened.archive_bytes,
+                index_bytes: opened.index_bytes,
             };
             let reporter = Reporter::new(
                 Arc::clone(&metrics),
@@ -341,17 +400,19 @@ impl Images {
                 devices: false,
             };
             let prepared = Prepared::new(parts, options, &self.shared, &metrics)?;
-            Ok((prepared, vec![index.sidecar.region()], reporter))
+            Ok((prepared, (opened.regions, opened.archives), reporter))
         };
-        let (prepared, regions, reporter) = prepare().map_err(|error| error.to_string())?;
+        let (prepared, (regions, archives), reporter) =
+            prepare().map_err(|error| error.to_string())?;
         let connection = match offer {
             None => Connection::Fresh(connection),
             Some(offer) => Connection::Live(connection, offer),
         };
-        let session = prepared.serve(connection, &self.tuning);
+        let session = prepared.serve(connection, &self.tuning, crumb.clone());
         Ok(Begun {
             session: session.map_err(|error| error.to_string())?,
             regions,
+            archives,
             metrics,
             reporter,
         })
@@ -362,38 +423,40 @@ impl Images {
         self.tell(&News::Failed { mount, why }, &[]);
     }
 
-    /// Answers a question, which is JSON.
-    pub(super) fn answer(&self, id: u64, question: &str) {
-        let answer = match serde_json::from_str(question) {
-            Ok(Question::Report) => serde_json::to_string(&self.report()),
-            Err(error) => serde_json::to_string(&Failed {
-                error: format!("not a question that this version knows: {error}"),
-            }),
-        };
-        let answer = answer.unwrap_or_default();
-        let last = std::iter::once("");
-        for piece in pieces(&answer).chain(last) {
-            let piece = piece.to_owned();
-            self.tell(&News::Answer { id, piece }, &[]);
-        }
-    }
-
-    fn report(&self) -> WorkerReport {
+    /// How what is served is doing.
+    pub(super) fn report(&self) -> WorkerReport {
         let table = self.table.lock();
-        let of_image = |(mount, served): (&MountNo, &Served)| ImageReport {
-            mount: mount.0,
-            path: served.name.0.clone(),
-            report: served.begun.reporter.report(),
+        let of_image = |(mount, served): (&MountNo, &Served)| {
+            let oldest = served.begun.session.oldest().age();
+            ImageReport {
+                mount: mount.0,
+                path: served.name.0.clone(),
+                oldest_request_seconds: oldest.as_ref().map_or(0.0, Duration::as_secs_f64),
+                report: served.begun.reporter.detailed(),
+            }
         };
+        let images: Vec<_> = table.served.iter().map(of_image).collect();
+        let mapped = images
+            .iter()
+            .map(|image| image.report.memory.index_mapped_bytes);
         WorkerReport {
-            images: table.served.iter().map(of_image).collect(),
+            memory: report::memory(self.shared.budget(), mapped.sum()),
+            ingest: self.ingested.report(),
+            uptime_seconds: self.start.elapsed().as_secs_f64(),
+            images,
         }
     }
 
     /// Takes nothing in any more; whether nothing is served.
     pub(super) fn drain(&self) -> bool {
         self.draining.store(true, Ordering::Relaxed);
-        self.table.lock().served.is_empty()
+        let table = self.table.lock();
+        table.served.is_empty() && table.tombstones.is_empty()
+    }
+
+    /// Marks work of this process that is for no image that is mounted.
+    pub(super) fn own_work(&self) -> Crumb {
+        self.breadcrumbs.crumb(OWN)
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -415,7 +478,12 @@ fn give_up(link: &Link, error: &io::Error) {
     link.close();
 }
 
-fn send_offer(link: &Link, path: &ImagePath, version: Version, files: &Files) -> io::Result<()> {
+fn send_offer(
+    link: &Link,
+    path: &ImagePath,
+    version: Version,
+    files: &ImageFiles,
+) -> io::Result<()> {
     let offer = News::Offer {
         path: path.clone(),
         version,

@@ -8,14 +8,20 @@
 //! | module | what it is |
 //! |---|---|
 //! | `images` | what is offered, and what is served |
-//! | [`questions`] | what owners ask |
+//! | [`questions`], `answering` | what owners ask, and how it is answered |
+//! | `ingested` | what was taken in, counted |
 //! | `library` | the images of the home, and their files |
+//! | `marked`, `tombstone` | what is left for the next worker, and what it does not do again |
 
+mod answering;
 mod error;
 mod images;
+mod ingested;
 mod library;
+mod marked;
 pub mod questions;
 pub mod status;
+mod tombstone;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -23,12 +29,15 @@ use std::time::Duration;
 
 pub use error::WorkerError;
 
+use crate::sys::breadcrumbs::Breadcrumbs;
 use crate::sys::confine::confine;
 use crate::sys::packets::Listener;
 use crate::sys::spawn;
+use crate::sys::watch::Watch;
 use crate::wire::{Link, Order, PROTOCOL};
+use answering::Answering;
 use images::Images;
-use library::Library;
+use library::{Library, Looked};
 
 /// How long an order may be on its way to a supervisor that hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,18 +57,22 @@ pub fn run(link: Link) -> Result<(), WorkerError> {
     if begin.protocol != PROTOCOL {
         return Err(WorkerError::Order);
     }
-    let [home, store, listener] = <[OwnedFd; 3]>::try_from(fds).map_err(|_| WorkerError::Order)?;
+    let [home, bare, store, listener, trail] =
+        <[OwnedFd; 5]>::try_from(fds).map_err(|_| WorkerError::Order)?;
+    let breadcrumbs = Breadcrumbs::of(&trail).map_err(WorkerError::Confine)?;
+    breadcrumbs.note_faults();
     if !confine(&[&home, &store]).map_err(WorkerError::Confine)? {
         tracing::warn!("this kernel has no Landlock: what users may do is all that confines");
     }
     let listener = Listener::from(listener);
-    let images = Arc::new(Images::new(&begin)?);
+    let images = Arc::new(Images::new(&begin, breadcrumbs)?);
     images.connect(Some(link.try_clone().map_err(WorkerError::Link)?));
-    let library = Library::open(home, store, &begin)?;
+    let library = Arc::new(Library::open(home, bare, store, &begin)?);
+    let answering = Answering::new(&library, &images);
     let looking = Arc::clone(&images);
     std::thread::Builder::new()
         .name("library".to_owned())
-        .spawn(move || look(library, &looking))
+        .spawn(move || look(&library, &looking))
         .map_err(WorkerError::Thread)?;
     let keeping = Arc::clone(&images);
     std::thread::Builder::new()
@@ -70,7 +83,7 @@ pub fn run(link: Link) -> Result<(), WorkerError> {
     let mut link = Some(link);
     loop {
         if let Some(link) = link.take()
-            && attend(&link, &images)? == Attended::Left
+            && attend(&link, &images, &answering)? == Attended::Left
         {
             return Ok(());
         }
@@ -107,7 +120,11 @@ enum Attended {
 }
 
 /// Does what the supervisor says.
-fn attend(link: &Link, images: &Arc<Images>) -> Result<Attended, WorkerError> {
+fn attend(
+    link: &Link,
+    images: &Arc<Images>,
+    answering: &Answering,
+) -> Result<Attended, WorkerError> {
     loop {
         let (order, fds) = match link.receive::<Order>() {
             Ok(Some(received)) => received,
@@ -129,8 +146,16 @@ fn attend(link: &Link, images: &Arc<Images>) -> Result<Attended, WorkerError> {
                 path,
                 version,
                 offer,
+                is_tombstone: true,
+            } => images.bury(mount, (path, version), offer, fds)?,
+            Order::Adopt {
+                mount,
+                path,
+                version,
+                offer,
+                is_tombstone: false,
             } => images.adopt(mount, path, version, offer, fds)?,
-            Order::Ask { id, question } => images.answer(id, &question),
+            Order::Ask { id, question } => answering.answer(id, &question),
             Order::Drain => {
                 if images.drain() {
                     return Ok(Attended::Left);
@@ -152,10 +177,18 @@ fn keep(images: &Images) -> ! {
 }
 
 /// Looks at the home again and again.
-fn look(mut library: Library, images: &Images) {
+fn look(library: &Library, images: &Images) {
     let mut settled = false;
+    let own = images.own_work();
+    let mut before = Looked::default();
+    let mut watch = Watch::new()
+        .inspect_err(|error| tracing::info!(%error, "uploads are noticed late"))
+        .ok();
     while !images.is_draining() {
-        let seen = library.look(images);
+        let seen = {
+            let _open = own.open();
+            library.look(images, &mut before)
+        };
         if let Err(error) = &seen {
             tracing::warn!(%error, "cannot look at the images of the home");
         }
@@ -163,6 +196,12 @@ fn look(mut library: Library, images: &Images) {
             settled = true;
             images.settle();
         }
-        std::thread::sleep(LOOK_EVERY);
+        let waited = watch.as_mut().map(|watch| {
+            library.follow(watch)?;
+            watch.wait(LOOK_EVERY)
+        });
+        if !matches!(waited, Some(Ok(()))) {
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 }

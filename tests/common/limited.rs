@@ -106,6 +106,9 @@ pub(crate) fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / MIB as f64
 }
 
+/// The group that `distrofs serve` makes below that of a storage container.
+pub(crate) const WORKER: &str = "distrofs";
+
 /// A memory control group, of either version, that goes with this value.
 pub(crate) struct Group {
     dir: PathBuf,
@@ -161,6 +164,10 @@ impl Group {
         (Version::Two, two.to_owned())
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.dir
+    }
+
     /// Shell code that puts the shell into the group.
     pub(crate) fn joining(&self) -> String {
         format!("echo $$ > '{}/cgroup.procs'", self.dir.display())
@@ -168,14 +175,19 @@ impl Group {
 
     /// How many processes were killed for using too much.
     pub(crate) fn kills(&self) -> u64 {
+        self.kills_in("")
+    }
+
+    /// The same in a group below: version 1 counts them where they happen.
+    pub(crate) fn kills_in(&self, below: &str) -> u64 {
         let file = match self.version {
             Version::One => "memory.oom_control",
             Version::Two => "memory.events",
         };
-        self.read(file)
-            .lines()
+        let text = self.read(&Path::new(below).join(file).to_string_lossy());
+        text.lines()
             .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
-            .unwrap_or_else(|| panic!("no oom_kill in {file}"))
+            .unwrap_or_else(|| panic!("no oom_kill in {file}: {text}"))
     }
 
     /// What is charged to it now: page cache stays when its readers are gone.
@@ -210,7 +222,10 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // It can be removed as soon as the last process in it is gone.
-        eventually(END_LIMIT, || fs::remove_dir(&self.dir).is_ok());
+        // They can be removed as soon as the last process in them is gone.
+        let below = self.dir.join(WORKER);
+        eventually(END_LIMIT, || {
+            (!below.exists() || fs::remove_dir(&below).is_ok()) && fs::remove_dir(&self.dir).is_ok()
+        });
     }
 }

@@ -9,12 +9,14 @@
 
 pub(crate) mod archive;
 pub(crate) mod dialect;
+pub(crate) mod http;
 pub(crate) mod limited;
 pub(crate) mod load;
 pub(crate) mod mapping;
 pub(crate) mod mount;
 pub(crate) mod program;
 pub(crate) mod service;
+pub(crate) mod strace;
 pub(crate) mod synthetic;
 pub(crate) mod tree;
 pub(crate) mod user;

@@ -210,7 +210,8 @@ fn kill_daemons(point: &Path) {
     }
 }
 
-/// The processes of the program under test whose command line names `point`.
+/// The processes of the program under test, or of a copy of it that may be gone, whose
+/// command line names `point`.
 fn daemons(point: &Path) -> Vec<Pid> {
     processes(|argument| argument == point)
 }
@@ -222,13 +223,18 @@ pub(crate) fn daemons_below(dir: &Path) -> Vec<Pid> {
 
 fn processes(is_named: impl Fn(&Path) -> bool) -> Vec<Pid> {
     let binary = binary();
+    let name = binary.file_name().expect("a name").as_bytes();
+    let is_it = |exe: PathBuf| {
+        let exe = exe.file_name().unwrap_or_default().as_bytes();
+        exe.strip_suffix(b" (deleted)").unwrap_or(exe) == name
+    };
     let serves = |pid: &Pid| {
         let proc = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
         let names = |line: Vec<u8>| {
             line.split(|b| *b == 0)
                 .any(|argument| is_named(Path::new(OsStr::from_bytes(argument))))
         };
-        fs::read_link(proc.join("exe")).is_ok_and(|exe| exe == binary)
+        fs::read_link(proc.join("exe")).is_ok_and(is_it)
             && fs::read(proc.join("cmdline")).is_ok_and(names)
     };
     let processes = fs::read_dir("/proc").expect("read /proc");

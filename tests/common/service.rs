@@ -5,6 +5,7 @@
 //! aborted.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -13,6 +14,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
+use distrofs::wire::client::ask_text;
+use distrofs::wire::control::Request;
+use distrofs::wire::report::Status;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::mount::{END_LIMIT, daemons_below};
@@ -33,6 +37,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 pub(crate) struct Service {
     path: PathBuf,
     settings: Vec<String>,
+    program: PathBuf,
     supervisor: Option<Child>,
     over: Option<Sender<()>>,
     watchdog: Option<JoinHandle<()>>,
@@ -62,7 +67,9 @@ impl Service {
         });
         let service = Self {
             path,
-            settings: Vec::new(),
+            // Nobody else's address.
+            settings: vec!["listen=".to_owned()],
+            program: super::program::binary(),
             supervisor: None,
             over: Some(over),
             watchdog: Some(watchdog),
@@ -81,6 +88,12 @@ impl Service {
     /// Changes a setting, from the next start on.
     pub(crate) fn set(&mut self, setting: &str) {
         self.settings.push(setting.to_owned());
+    }
+
+    /// Has another file be the program, from the next start on. It has to be called as
+    /// the one under test is.
+    pub(crate) fn set_program(&mut self, program: PathBuf) {
+        self.program = program;
     }
 
     /// The directory that all is in.
@@ -126,7 +139,8 @@ impl Service {
     #[track_caller]
     pub(crate) fn start_only(&mut self) {
         let log = File::create(self.path.join("log")).expect("make a log");
-        let mut command = distrofs(["serve", "-v"]);
+        let mut command = Command::new(&self.program);
+        command.args(["serve", "-v"]);
         command.args([
             "--set",
             &format!("homes={}", self.path.join("containers").display()),
@@ -152,14 +166,67 @@ impl Service {
         supervisor.wait().expect("wait for the supervisor");
     }
 
-    /// Has it end; its status.
+    /// Has it end, and takes all away.
     #[track_caller]
     pub(crate) fn stop(&mut self) {
+        self.end(Signal::TERM);
+    }
+
+    /// Has it end, and leave all as it is.
+    #[track_caller]
+    pub(crate) fn hand_over(&mut self) {
+        self.end(Signal::HUP);
+    }
+
+    #[track_caller]
+    fn end(&mut self, signal: Signal) {
         let mut supervisor = self.supervisor.take().expect("it runs");
         let pid = Pid::from_child(&supervisor);
-        kill_process(pid, Signal::TERM).expect("ask the supervisor to end");
+        kill_process(pid, signal).expect("ask the supervisor to end");
         let status = wait(&mut supervisor, END_LIMIT).expect("it ends");
         assert!(status.success(), "{status}: {}", self.log());
+    }
+
+    /// Where HTTP is answered, once it is. The setting `listen` has to say that.
+    #[track_caller]
+    pub(crate) fn http(&self) -> SocketAddr {
+        let file = self.run_dir().join("api.addr");
+        let address = || fs::read_to_string(&file).ok()?.trim().parse().ok();
+        let is_there = eventually(READY_LIMIT, || address().is_some());
+        assert!(is_there, "nobody answers HTTP: {}", self.log());
+        address().expect("it was there")
+    }
+
+    /// The process that answers HTTP, if there is one.
+    pub(crate) fn api(&self) -> Option<Pid> {
+        daemons_below(&self.run_dir()).first().copied()
+    }
+
+    /// What the supervisor says of all homes, and of lines in logs.
+    #[track_caller]
+    pub(crate) fn told(&self) -> Status {
+        let text = ask_text(&self.run_dir(), &Request::Status, END_LIMIT, 1 << 20);
+        serde_json::from_str(&text.expect("ask")).expect("a status")
+    }
+
+    /// An image with these files and nothing else.
+    #[track_caller]
+    pub(crate) fn image(&self, name: &str, files: &[(&str, &str)]) -> PathBuf {
+        let tree = self.path.join(format!("{name}.tree"));
+        dir(&tree, 0o755);
+        for (path, content) in files {
+            super::view::file(&tree.join(path), 0o644, content.as_bytes());
+        }
+        let archive = self.path.join(format!("{name}.tgz"));
+        super::archive::tar(&tree, &archive, &["-z"]);
+        fs::remove_dir_all(&tree).expect("remove the tree");
+        archive
+    }
+
+    /// The process of the supervisor.
+    #[track_caller]
+    pub(crate) fn supervisor(&self) -> Pid {
+        Pid::from_child(self.supervisor.as_ref().expect("it runs"))
     }
 
     /// The worker of a home, if there is one.
@@ -182,6 +249,24 @@ impl Service {
         found
             .unwrap_or_else(|| panic!("no home {home}: {homes:?}"))
             .clone()
+    }
+
+    /// A command of the program by a user of no other group, which asks this service:
+    /// all that it says.
+    #[track_caller]
+    pub(crate) fn as_user(&self, uid: u32, args: &[&str]) -> String {
+        let mut command = Command::new("setpriv");
+        let uid = uid.to_string();
+        command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups"]);
+        // By its descriptor: the program may be where this user cannot go.
+        let program = File::open(super::program::binary()).expect("open the program");
+        command
+            .args(["sh", "-c", "exec /proc/self/fd/0 \"$@\"", "sh"])
+            .args(args);
+        command.args(["--run", "."]).current_dir(self.run_dir());
+        let output = command.stdin(program).output().expect("run as a user");
+        (String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr))
+            .into_owned()
     }
 
     /// `distrofs attach` of the image at `30000/PATH`, in a mount namespace of its

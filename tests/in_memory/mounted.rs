@@ -45,8 +45,12 @@ fn mounted_at(dir: tempfile::TempDir, fs: ImageFs, settings: &[&str]) -> Mounted
         Connection::Fresh(fd),
         fs,
         &tuning,
-        Arc::clone(&metrics),
-        report,
+        distrofs::fuse::Means {
+            metrics: Arc::clone(&metrics),
+            answers: report,
+            buffers: distrofs::fuse::Buffers::new(4 << 20),
+            crumb: Default::default(),
+        },
     )
     .unwrap();
     let path = mount.target().to_owned();
@@ -96,6 +100,11 @@ impl Mounted {
             .filter(|op| **op != Op::Forget)
             .map(|op| self.count(*op))
             .sum()
+    }
+
+    /// How long the oldest request is in progress.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        self.session.as_ref().unwrap().oldest().age()
     }
 
     pub(crate) fn session(&mut self) -> SessionHandle {

@@ -1,17 +1,17 @@
 //! Commands that ask `distrofs serve`.
 
 mod attach;
+mod image;
 mod status;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use super::Failure;
-use super::args::{Abort, Attach, Status};
-use crate::sys::packets::Packets;
-use crate::wire::Link;
-use crate::wire::control::{CONTROL, Reply, Request};
+use super::args::{self, Abort, Attach, Detach, Status};
+use super::{Failure, Verdict};
+use crate::wire::client;
+use crate::wire::control::{Reply, Request};
 
 /// How long the service may take: the processes of a container's last start may have
 /// to end first.
@@ -21,8 +21,16 @@ pub(super) fn attach(job: Attach) -> Result<(), Failure> {
     attach::run(job)
 }
 
+pub(super) fn detach(job: &Detach) -> Result<(), Failure> {
+    attach::undo(job)
+}
+
 pub(super) fn status(job: &Status) -> Result<(), Failure> {
     status::run(job)
+}
+
+pub(super) fn image(job: args::Image) -> Result<Verdict, Failure> {
+    image::run(job)
 }
 
 pub(super) fn abort(job: Abort) -> Result<(), Failure> {
@@ -36,25 +44,11 @@ fn ask(
     request: &Request,
     mut hear: impl FnMut(Reply, Option<OwnedFd>),
 ) -> Result<(), Failure> {
-    let socket = run.join(CONTROL);
-    let link = Packets::connect(&socket).map(Link::from).map_err(|cause| {
-        format!(
-            "no service answers at {}: {cause}: start `distrofs serve`, or name its directory \
-             with --run",
-            socket.display()
-        )
-    })?;
-    link.set_sending(PATIENCE)?;
-    link.set_receiving(PATIENCE)?;
-    link.send(request, &[])?;
-    loop {
-        match link.receive::<Reply>()? {
-            None => return Err("the service ended: try again".into()),
-            Some((Reply::Done, _)) => return Ok(()),
-            Some((Reply::Failed(why), _)) => return Err(why.into()),
-            Some((reply, fds)) => hear(reply, fds.into_iter().next()),
-        }
-    }
+    let asked = client::ask(run, request, PATIENCE, |reply, fd| {
+        hear(reply, fd);
+        Ok(())
+    });
+    Ok(asked?)
 }
 
 /// The same for what is answered by a text.

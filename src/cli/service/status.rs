@@ -10,8 +10,8 @@ use super::super::table::{Align, Table};
 use super::super::{Failure, text};
 use super::ask_text;
 use crate::wire::control::Request;
-use crate::wire::report::{HomeStatus, Status};
-use crate::worker::questions::{ImageReport, Question, WorkerReport};
+use crate::wire::report::{HomeStatus, ImageStatus, Status, Tombstone};
+use crate::wire::served::{ImageReport, Ingest, Memory, Share, WorkerReport};
 
 /// To the upper left corner, and nothing below: what was there is drawn over.
 const REDRAW: &str = "\x1b[H\x1b[J";
@@ -23,6 +23,8 @@ struct Home {
     status: HomeStatus,
     /// What its worker says; none if it does not answer.
     served: Option<Vec<ImageReport>>,
+    memory: Option<Memory>,
+    ingest: Option<Ingest>,
 }
 
 pub(super) fn run(job: &args::Status) -> Result<(), Failure> {
@@ -50,17 +52,20 @@ pub(super) fn run(job: &args::Status) -> Result<(), Failure> {
 
 fn ask(run: &Path) -> Result<Vec<Home>, Failure> {
     let status: Status = serde_json::from_str(&ask_text(run, &Request::Status)?)?;
-    let question = serde_json::to_string(&Question::Report)?;
     let with_report = |status: HomeStatus| {
-        let request = Request::Ask {
-            home: status.home,
-            question: question.clone(),
-        };
+        let request = Request::Report { home: status.home };
         let answer = ask_text(run, &request).ok();
         let report = answer.and_then(|text| serde_json::from_str::<WorkerReport>(&text).ok());
+        let report = report.map(|report| (report.images, report.memory, report.ingest));
+        let (served, memory, ingest) = match report {
+            Some((images, memory, ingest)) => (Some(images), Some(memory), Some(ingest)),
+            None => (None, None, None),
+        };
         Home {
             status,
-            served: report.map(|report| report.images),
+            served,
+            memory,
+            ingest,
         }
     };
     Ok(status.homes.into_iter().map(with_report).collect())
@@ -86,15 +91,19 @@ fn print_home(home: &Home, out: &mut dyn Write) -> io::Result<()> {
     if status.restarts > 0 {
         write!(out, ", restarted {} times", status.restarts)?;
     }
-    let limit = text::bytes(status.memory_limit_bytes);
-    let memory = home.served.as_ref().and_then(|all| all.first());
-    match (status.memory_bytes, memory) {
-        (Some(bytes), _) => writeln!(out, ", {} of {limit}", text::bytes(bytes))?,
-        (None, Some(image)) => {
-            let resident = image.report.memory.resident_bytes;
-            writeln!(out, ", {} of {limit} resident", text::bytes(resident))?;
+    writeln!(out)?;
+    print_memory(home, out)?;
+    let views = status.views;
+    if views.attached + views.refused > 0 {
+        let (attached, containers) = (text::count(views.attached), views.containers);
+        write!(
+            out,
+            "  {attached} views attached by {containers} containers"
+        )?;
+        match views.refused {
+            0 => writeln!(out)?,
+            refused => writeln!(out, ", {} refused", text::count(refused))?,
         }
-        (None, None) => writeln!(out)?,
     }
     if status.other_processes > 0 {
         writeln!(
@@ -104,41 +113,161 @@ fn print_home(home: &Home, out: &mut dyn Write) -> io::Result<()> {
             status.other_processes
         )?;
     }
+    match status.images.is_empty() {
+        true => writeln!(out, "  no images"),
+        false => print_images(home, out),
+    }
+}
+
+/// Memory by kind against the budget, in a line.
+fn print_memory(home: &Home, out: &mut dyn Write) -> io::Result<()> {
+    let status = &home.status;
+    let limit = text::bytes(status.memory_limit_bytes);
+    match (status.memory_bytes, &home.memory) {
+        (Some(bytes), _) => write!(out, "  memory {} of {limit}", text::bytes(bytes))?,
+        (None, Some(memory)) => {
+            let resident = text::bytes(memory.resident_bytes);
+            write!(out, "  memory {resident} of {limit} resident")?;
+        }
+        (None, None) => return Ok(()),
+    }
+    if let Some(memory) = &home.memory {
+        for (name, Share { used, limit }) in [
+            ("blocks", memory.blocks),
+            ("decoders", memory.decoders),
+            ("buffers", memory.buffers),
+        ] {
+            write!(
+                out,
+                ", {name} {} of {}",
+                text::bytes(used),
+                text::bytes(limit)
+            )?;
+        }
+        let pages = text::bytes(memory.resident_file_bytes);
+        write!(out, ", pages of files {pages}")?;
+    }
+    writeln!(out)
+}
+
+fn print_images(home: &Home, out: &mut dyn Write) -> io::Result<()> {
     let mut table = Table::new([
         ("image", Align::Left),
         ("version", Align::Left),
         ("state", Align::Left),
         ("hits", Align::Right),
         ("read p99", Align::Right),
+        ("oldest request", Align::Right),
         ("errors", Align::Right),
     ]);
-    for image in &status.images {
+    for image in &home.status.images {
         let served = home.served.iter().flatten();
-        let report = served.clone().find(|served| served.mount == image.mount);
-        let report = report.map(|image| &image.report.snapshot);
-        let hits = report.and_then(|snapshot| {
-            let counter = |name: &str| snapshot.counters.get(name).copied().unwrap_or(0);
-            let hits = counter("cache_hit_blocks") + counter("cache_joined_blocks");
-            let all = hits + counter("cache_miss_blocks");
-            (all > 0).then(|| format!("{} %", hits * 100 / all))
-        });
-        let read = report.and_then(|snapshot| snapshot.requests.get("read"));
-        let errors = report.and_then(|snapshot| snapshot.counters.get("io_errors").copied());
-        let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-        table.row([
-            image.path.to_string(),
-            image.version.short(),
-            match image.is_current {
-                true => "served".to_owned(),
-                false => "of before".to_owned(),
-            },
-            or_none(hits),
-            or_none(read.map(|read| format!("{} us", read.p99_us))),
-            or_none(errors.map(|errors| errors.to_string())),
-        ]);
+        let served = served.clone().find(|served| served.mount == image.mount);
+        table.row(row(image, served));
     }
-    match status.images.is_empty() {
-        true => writeln!(out, "  no images"),
-        false => table.write(out, "  "),
+    if !home.status.images.is_empty() {
+        table.write(out, "  ")?;
+    }
+    for Tombstone { path, version, why } in &home.status.tombstones {
+        writeln!(out, "  {path} {}: tombstone: {why}", version.short())?;
+    }
+    Ok(())
+}
+
+fn row(image: &ImageStatus, served: Option<&ImageReport>) -> [String; 7] {
+    let snapshot = served.map(|served| &served.report.snapshot);
+    let hits = served.and_then(|served| served.report.hit_ratio());
+    let read = snapshot.and_then(|snapshot| snapshot.requests.get("read"));
+    let oldest = served.map(|served| served.oldest_request_seconds);
+    let errors = snapshot.and_then(|snapshot| snapshot.counters.get("io_errors").copied());
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    [
+        image.path.to_string(),
+        image.version.short(),
+        match (image.is_tombstone, image.is_current) {
+            (true, _) => "tombstone".to_owned(),
+            (_, true) => "served".to_owned(),
+            (_, false) => "of before".to_owned(),
+        },
+        or_none(hits.map(|ratio| format!("{:.0} %", ratio * 100.0))),
+        or_none(read.map(|read| format!("{} us", read.p99_us))),
+        or_none(
+            oldest
+                .filter(|age| *age > 0.0)
+                .map(|age| format!("{age:.1} s")),
+        ),
+        or_none(errors.map(|errors| errors.to_string())),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Version;
+    use crate::wire::report::Views;
+    use crate::wire::served::Report;
+
+    #[test]
+    fn what_matters_is_on_few_lines() {
+        let path: crate::wire::ImagePath = "debian".parse().unwrap();
+        let image = ImageStatus {
+            path: path.clone(),
+            version: Version::new([0xab; 32]),
+            is_current: true,
+            mount: 3,
+            is_tombstone: false,
+        };
+        let served = ImageReport {
+            mount: 3,
+            path,
+            oldest_request_seconds: 12.34,
+            report: Report::default(),
+        };
+        let mut home = Home {
+            status: HomeStatus {
+                home: 30_000,
+                worker: Some(7),
+                restarts: 2,
+                memory_bytes: Some(9 << 20),
+                memory_limit_bytes: 48 << 20,
+                other_processes: 0,
+                views: Views {
+                    attached: 5,
+                    refused: 1,
+                    containers: 4,
+                },
+                images: vec![image],
+                tombstones: Vec::new(),
+            },
+            served: Some(vec![served]),
+            memory: Some(Memory {
+                blocks: Share {
+                    used: 3 << 20,
+                    limit: 18 << 20,
+                },
+                ..Memory::default()
+            }),
+            ingest: None,
+        };
+        let text = |home: &Home| {
+            let mut out = Vec::new();
+            print_home(home, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let shown = text(&home);
+        for part in [
+            "home 30000, worker 7, restarted 2 times\n",
+            "memory 9.4 MB of 50.3 MB, blocks 3.1 MB of 18.9 MB, decoders ",
+            "5 views attached by 4 containers, 1 refused\n",
+            "12.3 s",
+        ] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+        (home.served, home.memory, home.status.memory_bytes) = (None, None, None);
+        let shown = text(&home);
+        assert!(
+            !shown.contains("memory") && shown.contains("debian"),
+            "{shown}"
+        );
     }
 }

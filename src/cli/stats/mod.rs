@@ -9,9 +9,9 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use super::{Failure, args};
-use crate::serving::report::Report;
 use crate::sys::signal::Signals;
 use crate::sys::{ioctl, mountinfo};
+use crate::wire::served::Report;
 use print::Since;
 
 /// To the upper left corner, and nothing below: what was there is drawn over.

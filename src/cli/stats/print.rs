@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use crate::cli::table::{Align, Table};
 use crate::cli::text;
-use crate::serving::report::{Memory, Report, Share};
+use crate::wire::served::{Memory, Report, Share};
 
 /// An earlier report, and how long ago that was.
 pub(super) struct Since<'a> {

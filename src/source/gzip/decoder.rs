@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::super::deflate::{Inflate, Status, WINDOW_BYTES};
+use super::super::deflate::{Inflate, Status};
 use super::super::tables::{Prelude, Span};
 use super::super::{ReadAt, SourceError};
 use super::input::Input;
@@ -22,14 +22,16 @@ const LATER_READ_BYTES: usize = 48 * 1024;
 const SLACK_BYTES: u64 = 8 * 1024;
 
 /// What one decoder counts for in the memory budget: inflate state with its
-/// window and output (120 KB), input buffer, and allocator overhead.
-pub(crate) const DECODER_BYTES: u64 = 192 * 1024;
+/// window and output (120 KB), what restores windows (130 KB), input buffer, and
+/// allocator overhead.
+pub(crate) const DECODER_BYTES: u64 = 320 * 1024;
 
 /// An inflate state with its input.
 #[derive(Debug)]
 pub(crate) struct GzipDecoder {
     inflate: Inflate,
     input: Input,
+    windows: WindowRestorer,
     /// Stream offset of the next byte that comes out.
     position: u64,
     /// Whether the member's last block is done, so that a trailer follows.
@@ -42,6 +44,7 @@ impl GzipDecoder {
         Self {
             inflate: Inflate::new(),
             input: Input::new(INPUT_BYTES),
+            windows: WindowRestorer::new(),
             position: 0,
             member_ended: false,
         }
@@ -65,18 +68,16 @@ impl GzipDecoder {
         span: &Span,
         wanted_end: u64,
         prelude: Prelude<'_>,
-        windows: &WindowRestorer,
     ) -> Result<(), SourceError> {
         self.aim(span);
-        let mut buf = [0; WINDOW_BYTES];
-        let len = match prelude.frame {
-            [] => 0,
-            frame => windows.restore(frame, &mut buf)?,
+        let window = match prelude.frame {
+            [] => &[],
+            frame => self.windows.restore(frame)?,
         };
         let checkpoint = Checkpoint {
             archive_bit: span.archive_bit,
             header: prelude.header,
-            window: &buf[..len],
+            window,
         };
         let reads = (first_read_bytes(span, wanted_end), LATER_READ_BYTES);
         let (inflate, input) = (&mut self.inflate, &mut self.input);

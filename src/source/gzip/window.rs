@@ -8,7 +8,6 @@
 //! `rapidgzip`.)
 
 use std::io;
-use std::sync::Mutex;
 
 use zstd::bulk::{Compressor, Decompressor};
 
@@ -19,8 +18,6 @@ use super::input::Input;
 
 /// Compression of windows: level 1 is as good as any on what is mostly zeros.
 const ZSTD_LEVEL: i32 = 1;
-/// How many decompression contexts are kept for reuse.
-const CONTEXTS_KEPT: usize = 4;
 
 /// Makes windows small.
 pub(crate) struct WindowPacker {
@@ -81,41 +78,45 @@ pub(crate) fn start_at(
     Ok(())
 }
 
-/// Restores windows. Shared between threads; its lock is held only to take a
-/// context out and to put it back.
-#[derive(Default)]
+/// Restores windows, one after the other.
 pub(crate) struct WindowRestorer {
-    contexts: Mutex<Vec<Decompressor<'static>>>,
+    /// Made when it is needed first: 100 KB.
+    context: Option<Decompressor<'static>>,
+    window: Box<[u8; WINDOW_BYTES]>,
+}
+
+impl std::fmt::Debug for WindowRestorer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WindowRestorer").finish_non_exhaustive()
+    }
 }
 
 impl WindowRestorer {
-    /// Decompresses the window in `frame` to `buf` and answers its length.
-    pub(crate) fn restore(
-        &self,
-        frame: &[u8],
-        buf: &mut [u8; WINDOW_BYTES],
-    ) -> Result<usize, SourceError> {
-        let kept = self
-            .contexts
-            .lock()
-            .unwrap_or_else(|e| e.into_inner())
-            .pop();
-        let mut context = match kept {
-            Some(context) => context,
-            None => Decompressor::new().map_err(|cause| SourceError::Io {
+    /// One that restored none yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            context: None,
+            window: Box::new([0; WINDOW_BYTES]),
+        }
+    }
+
+    /// Decompresses the window in `frame`.
+    pub(crate) fn restore(&mut self, frame: &[u8]) -> Result<&[u8], SourceError> {
+        if self.context.is_none() {
+            let made = Decompressor::new().map_err(|cause| SourceError::Io {
                 at: 0,
                 len: frame.len(),
                 cause,
-            })?,
-        };
-        let len = context
-            .decompress_to_buffer(frame, &mut buf[..])
-            .map_err(|_| damaged("a window cannot be decompressed"));
-        let mut contexts = self.contexts.lock().unwrap_or_else(|e| e.into_inner());
-        if contexts.len() < CONTEXTS_KEPT {
-            contexts.push(context);
+            });
+            self.context = Some(made?);
         }
-        len
+        let unpacked = self.context.as_mut().and_then(|context| {
+            context
+                .decompress_to_buffer(frame, &mut self.window[..])
+                .ok()
+        });
+        let len = unpacked.ok_or(damaged("a window cannot be decompressed"))?;
+        Ok(&self.window[..len])
     }
 }
 
@@ -125,13 +126,11 @@ mod tests {
 
     #[test]
     fn a_window_that_is_no_frame_or_too_long_is_refused() {
-        let restorer = WindowRestorer::default();
-        let mut buf = Box::new([0; WINDOW_BYTES]);
-        assert!(restorer.restore(b"no frame", &mut buf).is_err());
+        let mut restorer = WindowRestorer::new();
+        assert!(restorer.restore(b"no frame").is_err());
         let long = zstd::bulk::compress(&[1; WINDOW_BYTES + 1], 1).unwrap();
-        assert!(restorer.restore(&long, &mut buf).is_err());
+        assert!(restorer.restore(&long).is_err());
         let good = zstd::bulk::compress(&[1; WINDOW_BYTES], 1).unwrap();
-        assert_eq!(restorer.restore(&good, &mut buf).unwrap(), WINDOW_BYTES);
-        assert!(buf.iter().all(|byte| *byte == 1));
+        assert_eq!(restorer.restore(&good).unwrap(), [1; WINDOW_BYTES]);
     }
 }

@@ -55,7 +55,7 @@ impl Derivation<'_> {
             archive_bytes: lens.iter().fold(0, |sum, len| sum.saturating_add(*len)),
             mtime: (0, 0),
             inode: 0,
-            sha256: self.version().0,
+            sha256: *self.version().bytes(),
         };
         writer.finish(&identity, sections)?;
         Ok(())

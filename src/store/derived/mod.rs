@@ -3,6 +3,7 @@
 mod make;
 mod recipe;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ use crate::index::build::ModeChange;
 use crate::metrics::Metrics;
 use crate::sidecar::{Sidecar, SidecarError};
 use crate::source::{BlockSource, Decoders, Joined, SourceError};
+use crate::types::Digest;
 use recipe::Recipe;
-pub use recipe::VersionId;
 
 /// What it was made of.
 const SECTION_RECIPE: u32 = 0x401;
@@ -99,7 +100,7 @@ impl<'a> Derivation<'a> {
     }
 
     /// The version of the image: the same whenever it is made of the same.
-    pub fn version(&self) -> VersionId {
+    pub fn version(&self) -> Digest {
         self.recipe.version()
     }
 
@@ -157,42 +158,62 @@ impl<'a> Derivation<'a> {
         budget: &MemoryBudget,
         metrics: &Arc<Metrics>,
     ) -> Result<Derived, StoreError> {
-        let sources = self.sources(budget, metrics)?;
-        let failed = |cause| StoreError::Source {
-            path: index.place.clone(),
-            cause,
-        };
-        let lens: Vec<u8> = sources.iter().flat_map(|s| s.len().to_le_bytes()).collect();
-        if section(&index.sidecar, SECTION_STREAMS).as_deref() != Some(&lens) {
-            let what = "the length of a stream is another one";
-            return Err(failed(SourceError::Tables { what }));
-        }
-        let find = |id| index.sidecar.section(id);
-        let tables = Index::open(index.sidecar.region(), &find);
-        Ok(Derived {
-            index: tables.map_err(|cause| StoreError::Index {
-                path: index.place.clone(),
-                cause,
-            })?,
-            source: joined(sources).map_err(failed)?,
-        })
-    }
-
-    /// The streams of all archives.
-    fn sources(
-        &self,
-        budget: &MemoryBudget,
-        metrics: &Arc<Metrics>,
-    ) -> Result<Vec<Arc<dyn BlockSource>>, StoreError> {
         // Each with its own, there would be no room for many.
         let decoders = Decoders::new(budget.clone()).map_err(|cause| StoreError::Source {
             path: self.base.index.place.clone(),
             cause,
         })?;
+        index.open(self.parts(), &decoders, metrics)
+    }
+}
+
+impl DerivedIndex {
+    /// An index that somebody else opened, who calls it `name`, and knows that it is
+    /// of the archives that it will be opened over.
+    pub fn of(file: File, name: &Path) -> Result<Self, StoreError> {
+        let sidecar = Sidecar::of(file, name)?;
+        Ok(Self {
+            place: name.to_owned(),
+            notes: notes(&sidecar),
+            sidecar,
+            made: None,
+        })
+    }
+
+    /// The version of the image that it is of.
+    pub fn version(&self) -> Digest {
+        Digest::new(self.sidecar.identity().sha256)
+    }
+
+    /// Opens its tables over the archives: the image, then the patches.
+    pub fn open<'a>(
+        &self,
+        parts: impl Iterator<Item = Part<'a>>,
+        decoders: &Decoders,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Derived, StoreError> {
         let open = |part: Part<'_>| -> Result<Arc<dyn BlockSource>, StoreError> {
-            Ok(Image::sharing(part.archive, part.index, &decoders, metrics)?.source)
+            Ok(Image::sharing(part.archive, part.index, decoders, metrics)?.source)
         };
-        self.parts().map(open).collect()
+        let sources: Vec<_> = parts.map(open).collect::<Result<_, _>>()?;
+        let failed = |cause| StoreError::Source {
+            path: self.place.clone(),
+            cause,
+        };
+        let lens: Vec<u8> = sources.iter().flat_map(|s| s.len().to_le_bytes()).collect();
+        if section(&self.sidecar, SECTION_STREAMS).as_deref() != Some(&lens) {
+            let what = "the length of a stream is another one";
+            return Err(failed(SourceError::Tables { what }));
+        }
+        let find = |id| self.sidecar.section(id);
+        let tables = Index::open(self.sidecar.region(), &find);
+        Ok(Derived {
+            index: tables.map_err(|cause| StoreError::Index {
+                path: self.place.clone(),
+                cause,
+            })?,
+            source: joined(sources).map_err(failed)?,
+        })
     }
 }
 

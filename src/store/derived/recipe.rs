@@ -1,26 +1,15 @@
 //! What an image is made of, as bytes that are the same whenever it is.
 
-use std::fmt;
-
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use super::{Part, StoreError};
 use crate::index::build::{Limits, ModeChange, check_changes, check_patches};
+use crate::types::Digest;
 
 const VERSION: u32 = 1;
 
 /// Flag of an archive: blocks of zeros do not end it.
 const IGNORED_ZEROS: u32 = 1;
-
-/// The version of an image: a digest of all that it is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct VersionId(pub [u8; 32]);
-
-impl fmt::Display for VersionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Recipe {
@@ -68,7 +57,7 @@ impl Recipe {
         &self.bytes
     }
 
-    pub(super) fn version(&self) -> VersionId {
-        VersionId(Sha256::digest(&self.bytes).into())
+    pub(super) fn version(&self) -> Digest {
+        Digest::new(Sha256::digest(&self.bytes).into())
     }
 }

@@ -3,9 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::digest::Digest;
-use super::name::ImagePath;
+use crate::index::build::ModeError;
 use crate::store::StoreError;
+use crate::types::{Digest, ImagePath};
 
 /// Why something could not be done in a home.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +134,9 @@ pub enum HomeError {
         /// What is wrong.
         what: &'static str,
     },
+    /// A mode that nothing can have, or that nothing in an image can be given.
+    #[error(transparent)]
+    Mode(#[from] ModeError),
     /// An archive or index.
     #[error(transparent)]
     Archive(#[from] StoreError),

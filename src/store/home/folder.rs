@@ -107,6 +107,14 @@ impl Folder {
         }
     }
 
+    /// Has a directory be right below, whatever is mounted on it.
+    pub fn place(&self, name: &str) -> io::Result<()> {
+        match mkdirat(&self.0, name, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(cause) => Err(cause.into()),
+        }
+    }
+
     fn within(&self, name: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let name = CString::new(name)?;
@@ -252,6 +260,16 @@ impl Folder {
         match unlinkat(&self.0, CString::new(name)?, AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
+            Err(cause) => Err(cause.into()),
+        }
+    }
+
+    /// Removes a directory with nothing in it; whether there is nothing more to do:
+    /// one that something is mounted on has to wait.
+    pub fn remove_empty(&self, name: &str) -> io::Result<bool> {
+        match unlinkat(&self.0, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => Ok(true),
+            Err(Errno::BUSY) => Ok(false),
             Err(cause) => Err(cause.into()),
         }
     }

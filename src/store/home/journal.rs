@@ -25,11 +25,11 @@ use serde::{Deserialize, Serialize};
 use super::error::HomeError;
 use super::fault::{Step, step, system_step};
 use super::folder::{Folder, Stamp};
-use super::name::ImagePath;
 use super::record::{ImageRecord, Version};
-use super::{Digest, Home, INDEX, index_name};
+use super::{Home, INDEX, index_name};
 use crate::sidecar::Sidecar;
 use crate::sys::lease::Lease;
+use crate::types::{Digest, ImagePath};
 
 const FORMAT: u32 = 1;
 const INTENT_BYTES_MAX: u64 = 64 << 10;

@@ -7,7 +7,9 @@
 //!   .rejected/web.tgz      what can never be an image, with web.tgz.reason
 //! STORE/                   ours: same user, same filesystem, closed to others
 //!   archives/DIGEST        archives by their SHA-256, DIGEST.dfsx their indexes
+//!   derived/VERSION.dfsx   indexes of images that were changed afterwards
 //!   images/web.json        which versions there are of an image ([`ImageRecord`])
+//!   images/.trial          which upload is being indexed (`trial`)
 //!   incoming/              what is being taken in (`journal`)
 //!   lock                   held by the process that works in it
 //! ```
@@ -27,7 +29,7 @@
 //! threads; those that index wait for each other. Lock order: `turn`, `records`,
 //! `seen`; only `turn` is held while something is indexed.
 
-mod digest;
+mod compose;
 mod error;
 mod fault;
 mod folder;
@@ -40,6 +42,7 @@ mod scan;
 mod take;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod verdict;
 mod versions;
 
@@ -55,11 +58,11 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
 
-pub use digest::{Digest, NotADigest};
+pub use compose::Composed;
 pub use error::HomeError;
 pub use folder::{Entry, Folder, Stamp, kind_of};
 pub use journal::Unfinished;
-pub use name::{ImagePath, NameError, STATUS};
+pub use name::STATUS;
 pub use patches::Patches;
 pub use record::{ImageRecord, ModeChange, Patch, Version};
 pub use reject::Rejection;
@@ -69,6 +72,7 @@ pub use versions::{Images, Swept, Which};
 
 use crate::metrics::Metrics;
 use crate::store::IngestOptions;
+use crate::types::{Digest, ImagePath};
 use record::Records;
 use scan::Seen;
 
@@ -76,6 +80,7 @@ use scan::Seen;
 const DISTROS: &[u8] = b"distros";
 const ARCHIVES: &str = "archives";
 const IMAGES: &str = "images";
+const DERIVED: &str = "derived";
 const INCOMING: &str = "incoming";
 const LOCK: &str = "lock";
 
@@ -138,6 +143,7 @@ pub struct Home {
     home: Folder,
     store: PathBuf,
     archives: Folder,
+    derived: Folder,
     incoming: Folder,
     records: Mutex<Records>,
     /// Held by who takes something in.
@@ -177,6 +183,7 @@ impl Home {
         Ok(Home {
             home,
             archives: make(ARCHIVES)?,
+            derived: make(DERIVED)?,
             incoming: make(INCOMING)?,
             records: Mutex::new(Records(make(IMAGES)?)),
             store: std::path::absolute(store).map_err(failed("find"))?,
@@ -202,6 +209,11 @@ impl Home {
     /// Where its index is.
     pub fn index_path(&self, digest: &Digest) -> PathBuf {
         self.store.join(ARCHIVES).join(index_name(digest))
+    }
+
+    /// Where the index of a version is, of an image that was changed.
+    fn derived_path(&self, version: &Digest) -> PathBuf {
+        self.store.join(DERIVED).join(index_name(version))
     }
 
     /// How it is kept.

@@ -1,85 +1,11 @@
-//! Names: of images, and of the files that become images.
+//! Names of the files that become images.
 //!
-//! Guarantees: an [`ImagePath`] is a name of one component that needs no escaping
-//! anywhere. What a file is, is told by its content; its name only says that it is
-//! meant to be an image.
+//! What a file is, is told by its content; its name only says that it is meant to be
+//! an image.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
-/// The name of an image below `distros`: 1 to 255 of `A-Z a-z 0-9 . _ -`, and
-/// neither `.` nor `..`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ImagePath(String);
-
-/// Why a name is none of an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NameError {
-    /// It has no byte, or more than 255.
-    #[error("the name of an image has 1 to 255 characters")]
-    Length,
-    /// It has others than are allowed.
-    #[error("the name of an image has only letters, digits, `.`, `_` and `-`")]
-    Characters,
-    /// It is `.` or `..`.
-    #[error("`.` and `..` are no names of images")]
-    Dots,
-    /// It ends like the names of something else.
-    #[error("names that end with `{0}` are used for something else")]
-    Reserved(&'static str),
-}
+use crate::types::{ImagePath, NameError};
 
 const NAME_BYTES_MAX: usize = 255;
-
-impl ImagePath {
-    /// Checks a name.
-    pub fn new(name: &[u8]) -> Result<ImagePath, NameError> {
-        if name.is_empty() || name.len() > NAME_BYTES_MAX {
-            return Err(NameError::Length);
-        }
-        let is_allowed = |b: &u8| b.is_ascii_alphanumeric() || b"._-".contains(b);
-        if !name.iter().all(is_allowed) {
-            return Err(NameError::Characters);
-        }
-        if matches!(name, b"." | b"..") {
-            return Err(NameError::Dots);
-        }
-        let name = String::from_utf8(name.to_vec()).map_err(|_| NameError::Characters)?;
-        Ok(ImagePath(name))
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Where its patch layers are, beside it.
-    pub fn patches_name(&self) -> String {
-        format!("{self}{PATCHES}")
-    }
-}
-
-impl fmt::Display for ImagePath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for ImagePath {
-    type Error = NameError;
-
-    fn try_from(name: String) -> Result<Self, NameError> {
-        ImagePath::new(name.as_bytes())
-    }
-}
-
-impl From<ImagePath> for String {
-    fn from(path: ImagePath) -> String {
-        path.0
-    }
-}
 
 /// What the name of a file in `distros` says that it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,6 +79,11 @@ pub(super) fn meaning(name: &[u8]) -> Meaning {
     }
 }
 
+/// Where the patch layers of an image are, beside it.
+pub(super) fn patches_of(path: &ImagePath) -> String {
+    format!("{path}{PATCHES}")
+}
+
 /// Whether a file of this name is a patch layer.
 pub(super) fn is_patch(name: &[u8]) -> bool {
     !is_ignored(name) && before(name, &READABLE).is_some()
@@ -202,16 +133,6 @@ mod tests {
         }
         let not_text = meaning(b"a\xff.tgz");
         assert_eq!(not_text, Meaning::Unusable(NameError::Characters));
-    }
-
-    #[test]
-    fn names_of_images_are_the_documented_ones() {
-        for name in ["a", "..a", "A-z_0.9", &"x".repeat(255)] {
-            assert!(ImagePath::new(name.as_bytes()).is_ok(), "{name}");
-        }
-        for name in ["", ".", "..", "a/b", "a\0", "é", &"x".repeat(256)] {
-            assert!(ImagePath::new(name.as_bytes()).is_err(), "{name}");
-        }
     }
 
     #[test]

@@ -16,15 +16,16 @@ use super::error::HomeError;
 use super::fault::{Step, system_step};
 use super::folder::{Folder, Stamp};
 use super::journal::Token;
-use super::name::{ImagePath, is_patch};
+use super::name::{is_patch, patches_of};
 use super::record::Patch;
 use super::scan::{State, unreadable};
 use super::take::{Unindexed, reason_of};
 use super::verdict::{Verdict, verdict};
 use super::{Home, Work, index_name};
 use crate::index::Escaped;
-use crate::store::Archive;
+use crate::store::{Archive, StoreError};
 use crate::sys::lease::Lease;
+use crate::types::{Digest, ImagePath};
 
 /// Layers of one image: each is a mount's lower layer, or merged.
 const PATCHES_MAX: usize = 64;
@@ -88,7 +89,7 @@ impl Home {
 
     /// The directory of an image's layers, if there is one.
     fn patches_of(&self, path: &ImagePath) -> Result<Option<Folder>, HomeError> {
-        let name = path.patches_name();
+        let name = patches_of(path);
         match self.distros()?.sub(name.as_bytes()) {
             Ok(folder) => Ok(Some(folder)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -223,9 +224,15 @@ impl Home {
         path: &ImagePath,
         work: Work<'_>,
         is_whole: &(dyn Fn() -> bool + Sync),
-    ) -> Result<super::Digest, Layer> {
-        let opened = Archive::open(&self.incoming_path(&token.copy()));
-        let archive = opened.map_err(|error| Layer::Waiting(error.to_string()))?;
+    ) -> Result<Digest, Layer> {
+        // Its path may lead through directories that this user cannot enter.
+        let path_of_copy = self.incoming_path(&token.copy());
+        let opened = File::open(&path_of_copy).map_err(|cause| StoreError::Archive {
+            path: path_of_copy.clone(),
+            cause,
+        });
+        let archive = opened.and_then(|file| Archive::from_file(Arc::new(file), &path_of_copy));
+        let archive = archive.map_err(|error| Layer::Waiting(error.to_string()))?;
         let indexed = self.index_into(token, &archive, path, work, is_whole);
         match indexed {
             Ok(indexed) => Ok(indexed.digest),
@@ -271,7 +278,7 @@ impl Home {
         Ok(())
     }
 
-    fn place_copy(&self, token: &Token, digest: &super::Digest) -> Result<(), HomeError> {
+    fn place_copy(&self, token: &Token, digest: &Digest) -> Result<(), HomeError> {
         let place = |file: String, name: String| {
             self.incoming
                 .rename(file.as_bytes(), &self.archives, name.as_bytes())

@@ -12,10 +12,9 @@ use std::io;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::digest::Digest;
 use super::error::HomeError;
 use super::folder::Folder;
-use super::name::ImagePath;
+use crate::types::{Digest, ImagePath};
 
 /// Records have this number; others are of another version of this program.
 const FORMAT: u32 = 1;

@@ -12,8 +12,9 @@ use super::Home;
 use super::error::HomeError;
 use super::fault::{Step, system_step};
 use super::folder::{Folder, Stamp};
-use super::name::{ImagePath, Meaning, meaning, with_end};
+use super::name::{Meaning, meaning, with_end};
 use crate::index::Escaped;
+use crate::types::ImagePath;
 
 const REJECTED: &str = ".rejected";
 const REASON: &str = ".reason";

@@ -13,8 +13,9 @@ use super::Home;
 use super::error::HomeError;
 use super::folder::{Entry, Folder, Stamp, kind_of};
 use super::journal::Unfinished;
-use super::name::{ImagePath, Meaning, meaning};
+use super::name::{Meaning, meaning};
 use crate::sys::lease::Lease;
+use crate::types::ImagePath;
 
 /// How it is with an upload.
 #[derive(Clone, Debug, PartialEq, Eq)]

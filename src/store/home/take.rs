@@ -13,17 +13,18 @@ use super::error::HomeError;
 use super::fault::{Step, step, system_step};
 use super::folder::{Folder, Stamp};
 use super::journal::{Intent, Token};
-use super::name::ImagePath;
 use super::record::Version;
 use super::scan::{Sighting, State, unreadable};
+use super::trial::DEADLY;
 use super::verdict::{Verdict, verdict};
-use super::{Digest, Home, INCOMING, Work, now};
+use super::{Home, INCOMING, Work, now};
 use crate::index::build::WarningKind;
 use crate::sidecar::Sidecar;
 use crate::source::Kind;
 use crate::store::ingest::{IngestReport, ingest};
 use crate::store::{Archive, StoreError};
 use crate::sys::lease::Lease;
+use crate::types::{Digest, ImagePath};
 
 /// What came of an upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,8 +168,15 @@ impl Home {
             Ok(token) => token,
             Err(error) => return Outcome::Later(format!("cannot get random bytes: {error}")),
         };
+        match self.begin_trial(held.stamp) {
+            Ok(true) => {}
+            Ok(false) => return self.never(held, DEADLY.to_owned()),
+            Err(error) => return self.later(held, &error),
+        }
         let is_whole = || held.lease.is_whole();
-        match self.index_into(&token, &held.archive, held.path, work, &is_whole) {
+        let indexed = self.index_into(&token, &held.archive, held.path, work, &is_whole);
+        self.end_trial();
+        match indexed {
             Ok(indexed) => self.commit(held, &token, indexed),
             Err(unindexed) => {
                 if let Err(error) = self.forget(&token) {
@@ -328,17 +336,19 @@ impl Home {
             Verdict::Incomplete => self.incomplete(held, reason),
             Verdict::Later => self.later(held, &reason),
             Verdict::NoRoom => self.later(held, &format!("{reason}; {NO_ROOM}")),
-            Verdict::Never => {
-                let name = &held.sighting.name;
-                match self.reject(held.distros, name, held.stamp, &reason) {
-                    Ok(true) => Outcome::Rejected(reason),
-                    Ok(false) => Outcome::Gone,
-                    Err(error) => {
-                        tracing::warn!(%error, "a rejected upload stays");
-                        self.note(held, State::Refused(reason.clone()));
-                        Outcome::Refused(reason)
-                    }
-                }
+            Verdict::Never => self.never(held, reason),
+        }
+    }
+
+    /// Moves what can never be an image out of the way.
+    fn never(&self, held: &Held<'_>, reason: String) -> Outcome {
+        match self.reject(held.distros, &held.sighting.name, held.stamp, &reason) {
+            Ok(true) => Outcome::Rejected(reason),
+            Ok(false) => Outcome::Gone,
+            Err(error) => {
+                tracing::warn!(%error, "a rejected upload stays");
+                self.note(held, State::Refused(reason.clone()));
+                Outcome::Refused(reason)
             }
         }
     }

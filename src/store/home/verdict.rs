@@ -38,9 +38,10 @@ pub(super) fn verdict(error: &StoreError, archive_bytes: u64) -> Verdict {
         StoreError::Sidecar(crate::sidecar::SidecarError::Io { cause, .. }) => of_system(cause),
         StoreError::Source { cause, .. } => of_source(cause),
         // Files of ours, not the upload.
-        StoreError::NotOurs { .. } | StoreError::Sidecar(_) | StoreError::Index { .. } => {
-            Verdict::Later
-        }
+        StoreError::NotOurs { .. }
+        | StoreError::OtherFiles { .. }
+        | StoreError::Sidecar(_)
+        | StoreError::Index { .. } => Verdict::Later,
     }
 }
 

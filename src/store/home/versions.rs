@@ -7,13 +7,12 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::sync::Arc;
 
-use super::digest::Digest;
 use super::error::HomeError;
-use super::name::ImagePath;
 use super::record::{ImageRecord, ModeChange, Version};
 use super::{Home, INDEX};
 use crate::index::Escaped;
 use crate::store::{Archive, OpenedIndex, StoreError};
+use crate::types::{Digest, ImagePath};
 
 /// The images of a home.
 #[derive(Debug)]

@@ -2,63 +2,66 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::budget::MemoryBudget;
 use crate::inspect::{Row, Subject, requirements};
 use crate::metrics::Metrics;
-use crate::source::{BlockSource, DirectReader};
-use crate::store::Image;
-use crate::store::home::{Digest, Home};
-use crate::types::Ino;
+use crate::source::{Decoders, DirectReader};
+use crate::store::ImageFiles;
+use crate::types::{Digest, ImagePath, Ino};
 
-/// What was found of the versions that are current. An archive never changes, so it
-/// is looked at once.
+/// What was found of the images. A version never changes, so it is looked at once.
 #[derive(Debug, Default)]
 pub struct Checks {
-    found: HashMap<Digest, String>,
+    found: HashMap<ImagePath, (Digest, String)>,
 }
 
 impl Checks {
-    /// Looks at those of these versions that were not looked at yet, and forgets all
-    /// others.
-    pub fn update(
+    /// Looks at a version of an image, unless it was the last that was looked at
+    /// there.
+    pub fn look(
         &mut self,
-        home: &Home,
-        current: &[Digest],
+        path: &ImagePath,
+        version: Digest,
+        files: &ImageFiles,
         budget: &MemoryBudget,
         metrics: &Arc<Metrics>,
     ) {
-        self.found.retain(|digest, _| current.contains(digest));
-        for digest in current {
-            self.found.entry(*digest).or_insert_with(|| {
-                let rows = rows(home, digest, budget, metrics);
-                rows.map_or_else(
-                    |error| format!("  It could not be looked at: {error}\n"),
-                    |rows| table(&rows),
-                )
-            });
+        if self.found.get(path).is_some_and(|(of, _)| *of == version) {
+            return;
         }
+        let rows = rows((path, version), files, budget, metrics);
+        let text = match rows {
+            Ok(rows) => table(&rows),
+            Err(error) => format!("  It could not be looked at: {error}\n"),
+        };
+        self.found.insert(path.clone(), (version, text));
     }
 
-    /// What was found of a version.
-    pub fn get(&self, digest: &Digest) -> Option<&str> {
-        self.found.get(digest).map(String::as_str)
+    /// Forgets an image.
+    pub fn forget(&mut self, path: &ImagePath) {
+        self.found.remove(path);
+    }
+
+    /// What was found of an image.
+    pub fn get(&self, path: &ImagePath) -> Option<&str> {
+        self.found.get(path).map(|(_, text)| text.as_str())
     }
 }
 
 fn rows(
-    home: &Home,
-    digest: &Digest,
+    (path, version): (&ImagePath, Digest),
+    files: &ImageFiles,
     budget: &MemoryBudget,
     metrics: &Arc<Metrics>,
 ) -> Result<Vec<Row>, Box<dyn std::error::Error>> {
-    let (archive, index) = home.open_image(digest)?;
-    let Image { index, source } = Image::open(&archive, &index, budget, metrics)?;
-    let root = index.summary().root.unwrap_or(Ino::ROOT);
-    let blocks: Arc<dyn BlockSource> = source;
-    let content = Arc::new(DirectReader::new(blocks));
-    let subject = Subject::new(index, content, root, Arc::clone(metrics))?;
+    let decoders = Decoders::new(budget.clone())?;
+    let opened = files.open(Path::new(path.as_str()), version, &decoders, metrics)?;
+    let root = opened.index.summary().root.unwrap_or(Ino::ROOT);
+    let content = Arc::new(DirectReader::new(opened.source));
+    let subject = Subject::new(opened.index, content, root, Arc::clone(metrics))?;
     Ok(requirements(&subject, None)?)
 }
 

@@ -15,7 +15,7 @@ mod text;
 
 pub use checks::Checks;
 pub use files::StatusFiles;
-pub use text::{Facts, Indexing, Statuses, current};
+pub use text::{Facts, Indexing, Statuses};
 
 #[cfg(test)]
 mod tests;

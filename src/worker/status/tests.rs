@@ -11,8 +11,9 @@ use super::*;
 use crate::budget::MemoryBudget;
 use crate::inspect::{Row, State as RowState};
 use crate::store::IngestOptions;
-use crate::store::home::{Folder, Home, ImagePath, Options, Outcome, State, Work};
+use crate::store::home::{Folder, Home, Options, Outcome, State, Work};
 use crate::sys::lease::unwritten;
+use crate::types::ImagePath;
 
 fn statuses(texts: &[(&str, &str)]) -> Statuses {
     let whole = |text: &str| format!("{MARK}{text}\n");
@@ -145,8 +146,12 @@ impl Told {
     fn status(&mut self, name: &str, indexing: Option<(&str, u64, u64)>) -> String {
         let images = self.home.images().unwrap();
         let (budget, metrics) = (MemoryBudget::new(64 << 20), Arc::default());
-        self.checks
-            .update(&self.home, &current(&images), &budget, &metrics);
+        for record in &images.records {
+            let made = self.home.compose(record, &budget, &metrics).unwrap();
+            let (path, version) = (&record.path, made.version);
+            self.checks
+                .look(path, version, &made.files, &budget, &metrics);
+        }
         let path = indexing.map(|now| ImagePath::new(now.0.as_bytes()).unwrap());
         let facts = Facts {
             names_max: 10,

@@ -5,9 +5,8 @@ use std::fmt::Write;
 
 use super::checks::Checks;
 use crate::index::Escaped;
-use crate::store::home::{
-    Digest, ImagePath, ImageRecord, Images, Rejection, STATUS, Scan, Sighting, State, Version,
-};
+use crate::store::home::{ImageRecord, Images, Rejection, STATUS, Scan, Sighting, State, Version};
+use crate::types::ImagePath;
 
 /// How every status begins: so that it is known as one.
 pub(super) const MARK: &str = "distrofs status of ";
@@ -29,6 +28,14 @@ pub struct Indexing<'a> {
     pub of: u64,
 }
 
+impl Indexing<'_> {
+    /// Rounded down; 99 until all is done.
+    pub fn percent(&self) -> u64 {
+        let part = u128::from(self.bytes) * 100 / u128::from(self.of.max(1));
+        u64::try_from(part).unwrap_or(u64::MAX).min(99)
+    }
+}
+
 /// What is known.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
@@ -42,7 +49,7 @@ pub struct Facts<'a> {
     pub rejections: &'a [Rejection],
     /// What is being indexed.
     pub indexing: Option<Indexing<'a>>,
-    /// What containers need of the current versions.
+    /// What containers need of what is served.
     pub checks: &'a Checks,
     /// What else is to be said of images, a line each: patch layers that are left
     /// out, views that could not be made.
@@ -126,7 +133,7 @@ impl Facts<'_> {
             State::Growing => format!("uploading: {name}, {bytes} so far"),
             State::Finished => match self.indexing.filter(|now| now.path == path) {
                 Some(now) => {
-                    let percent = percent(now.bytes, now.of);
+                    let percent = now.percent();
                     format!("indexing: {name}, {percent} % of {bytes}")
                 }
                 None => format!("waiting: {name}, {bytes}, is complete and will be indexed"),
@@ -162,7 +169,7 @@ impl Facts<'_> {
             let (changes, patches) = (record.changes.len(), record.patches.len());
             let _written = writeln!(text, "  on top: {patches} patch layers, {changes} modes");
         }
-        if let Some(checks) = self.checks.get(&version.sha256) {
+        if let Some(checks) = self.checks.get(&record.path) {
             let _written = write!(text, "\nWhat containers need of it:\n{checks}");
         }
     }
@@ -190,17 +197,6 @@ fn described(version: &Version) -> String {
 
 fn short_description(version: &Version) -> String {
     format!("{} ({})", version.sha256.short(), time(version.taken))
-}
-
-/// The current versions, which are to be looked at.
-pub fn current(images: &Images) -> Vec<Digest> {
-    images.records.iter().map(|record| record.current).collect()
-}
-
-/// Rounded down; 99 until all is done.
-fn percent(bytes: u64, of: u64) -> u64 {
-    let part = u128::from(bytes) * 100 / u128::from(of.max(1));
-    u64::try_from(part).unwrap_or(u64::MAX).min(99)
 }
 
 /// `12345678` as `12.3 MB`.

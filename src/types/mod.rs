@@ -4,8 +4,16 @@
 //! no layer checks it again. Units: every offset and length is in bytes, every
 //! time is seconds and nanoseconds since 1970 (negative before).
 
+mod digest;
+mod image_of;
+mod image_path;
+
 use std::fmt;
 use std::ops::Range;
+
+pub use digest::{Digest, NotADigest};
+pub use image_of::{ImageOf, NotAnImage};
+pub use image_path::{ImagePath, NameError};
 
 /// Bytes covered by one checksum, and the unit of caching: the last block of a
 /// span may be shorter.

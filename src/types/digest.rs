@@ -1,11 +1,11 @@
-//! [`Digest`]: what an archive in the store is called by.
+//! [`Digest`]: what archives, and versions of images, are called by.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The SHA-256 of an archive. Written as 64 lower-case hexadecimal digits.
+/// The SHA-256 of an archive, or of all that a version of an image is made of. Written as 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest([u8; 32]);

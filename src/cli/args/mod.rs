@@ -1,16 +1,20 @@
 //! What may be typed, as clap reads it.
 
+mod service;
+
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand};
 
-use crate::config::{ByteSize, ConfigError, FuseTuning};
+use crate::config::{ByteSize, ConfigError, FuseTuning, LogFormat};
 use crate::container::Bind;
 use crate::view::Writable;
-use crate::wire::NameError;
-use crate::wire::control::ImageOf;
+pub(super) use service::{
+    Abort, Attach, Detach, Image, ImageList, Mode, OneImage, Serve, Status, Target,
+};
 
 /// Serves a container image archive as a read-only filesystem, without
 /// unpacking it.
@@ -20,6 +24,9 @@ pub(super) struct Args {
     /// Say more: -v what is done, -vv every detail.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(super) verbose: u8,
+    /// How log lines are written; `serve` has a setting for it
+    #[arg(long, global = true, value_name = "text|json")]
+    pub(super) log_format: Option<LogFormat>,
     #[command(subcommand)]
     pub(super) command: Command,
 }
@@ -56,10 +63,31 @@ pub(super) enum Command {
     /// Attach a container's own view of an image that is served: for the hook of a
     /// launcher.
     Attach(Attach),
+    /// Take a container's view away again, where `attach` put it.
+    Detach(Detach),
     /// Show what a service serves, and how that is doing.
     Status(Status),
+    /// Show and change the images that a service has.
+    #[command(subcommand)]
+    Image(Image),
     /// Break the connections of an image that hangs: who waits for it gets an error.
     Abort(Abort),
+    /// What answers HTTP; the service starts it.
+    #[command(hide = true)]
+    Api {
+        /// The directory of the service's sockets.
+        #[arg(long)]
+        run: PathBuf,
+        /// Where to listen.
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// What writes a line into the log of a container; the service starts it.
+    #[command(hide = true)]
+    EmperorLog {
+        /// The container's home, for those who list processes.
+        home: PathBuf,
+    },
     /// What serves one home; the service starts it.
     #[command(hide = true)]
     Worker {
@@ -381,88 +409,6 @@ pub(super) struct ViewReset {
     pub(super) container: u32,
     #[command(flatten)]
     pub(super) state: ViewState,
-}
-
-/// `distrofs serve`
-#[derive(Debug, clap::Args)]
-pub(super) struct Serve {
-    /// Settings in TOML; all have defaults
-    #[arg(long, value_name = "FILE")]
-    pub(super) config: Option<PathBuf>,
-    /// Change a setting of the file: KEY=VALUE, repeatable
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub(super) settings: Vec<String>,
-    /// Check the settings, print all that are in effect, and do nothing else
-    #[arg(long)]
-    pub(super) check: bool,
-}
-
-/// Where the service is found.
-#[derive(Debug, clap::Args)]
-pub(super) struct Service {
-    /// The service's directory for sockets, as its setting `run` says
-    #[arg(long, value_name = "DIR", default_value = "/run/distrofs")]
-    pub(super) run: PathBuf,
-}
-
-/// `distrofs attach`
-#[derive(Debug, clap::Args)]
-pub(super) struct Attach {
-    /// The user of the container
-    pub(super) container: u32,
-    /// The image: the storage container's user, and the path in its `distros`
-    #[arg(long, value_name = "UID/PATH", value_parser = parse_image)]
-    pub(super) image: ImageOf,
-    /// An existing directory to attach the view on
-    #[arg(long, value_name = "DIR")]
-    pub(super) at: PathBuf,
-    /// What the container may write [default: as the service's settings say]
-    #[arg(long, value_name = "paths|tree|none", value_parser = parse_writable)]
-    pub(super) writable: Option<Writable>,
-    /// Add the lines of the container's user to /etc/passwd, group and shadow of
-    /// the view
-    #[arg(long)]
-    pub(super) passwd: bool,
-    #[command(flatten)]
-    pub(super) service: Service,
-}
-
-/// `distrofs status`
-#[derive(Debug, clap::Args)]
-pub(super) struct Status {
-    /// Print JSON, with --watch a line each time
-    #[arg(long)]
-    pub(super) json: bool,
-    /// Show it again and again, every 2 seconds unless told otherwise
-    #[arg(
-        long,
-        value_name = "SECONDS",
-        num_args = 0..=1,
-        default_missing_value = "2",
-        value_parser = parse_interval
-    )]
-    pub(super) watch: Option<Duration>,
-    #[command(flatten)]
-    pub(super) service: Service,
-}
-
-/// `distrofs abort`
-#[derive(Debug, clap::Args)]
-pub(super) struct Abort {
-    /// The image: the storage container's user, and the path in its `distros`
-    #[arg(value_name = "UID/PATH", value_parser = parse_image)]
-    pub(super) image: ImageOf,
-    #[command(flatten)]
-    pub(super) service: Service,
-}
-
-fn parse_image(text: &str) -> Result<ImageOf, String> {
-    let (home, path) = text
-        .split_once('/')
-        .ok_or("give UID/PATH, as 30000/debian")?;
-    let home = home.parse().map_err(|_| "give UID/PATH, as 30000/debian")?;
-    let path = path.parse().map_err(|error: NameError| error.to_string())?;
-    Ok(ImageOf { home, path })
 }
 
 /// Names may hold colons: the last one that a slash follows parts them.
