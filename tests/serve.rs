@@ -485,6 +485,21 @@ fn a_launcher_finds_the_view_of_its_container_where_the_shared_tree_is() {
     hook(&service, 30_001, "cat $at/tmp/of-all").ok();
     let other = hook(&service, 30_002, "$p attach $1 --run $run");
     other.refused(1, &["no image is chosen for container 30002", "--image"]);
+    // A container's user may attach its own view, in namespaces of its own, and no
+    // other.
+    let own = service.in_namespaces(
+        30_001,
+        "$p attach 30001 --at /mnt --run . && cat /mnt/tmp/own",
+    );
+    assert_eq!(own.trim(), "own");
+    for refused in [
+        "$p attach 30002 --at /mnt --run .",
+        "$p attach 30001 --at /mnt --run . --image 30000/other",
+        "$p attach 30000 --at /mnt --run . --image 30000/debian",
+    ] {
+        let said = service.in_namespaces(30_001, refused);
+        assert!(said.contains("for root only"), "{refused}: {said}");
+    }
     // The customer puts a link where the root of the launcher would mount.
     let moved = service.distros(S).join("moved");
     service.stop();

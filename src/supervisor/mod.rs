@@ -190,9 +190,19 @@ impl Supervisor {
     }
 
     /// The image that a container is to have: what was asked for, or what is chosen
-    /// for it.
-    fn chosen(&self, container: u32, image: Option<ImageOf>) -> Result<ImageOf, SupervisorError> {
-        let image = image.or_else(|| self.config.image_of(container).cloned());
+    /// for it. Root may ask for any; a container's user for what is chosen for it.
+    fn chosen(
+        &self,
+        uid: u32,
+        container: u32,
+        image: Option<ImageOf>,
+    ) -> Result<ImageOf, SupervisorError> {
+        let chosen = self.config.image_of(container);
+        let is_own = uid == container && (image.is_none() || image.as_ref() == chosen);
+        if uid != 0 && !is_own {
+            return Err(SupervisorError::Forbidden);
+        }
+        let image = image.or_else(|| chosen.cloned());
         image.ok_or(SupervisorError::NotChosen { container })
     }
 

@@ -255,15 +255,33 @@ impl Service {
     /// all that it says.
     #[track_caller]
     pub(crate) fn as_user(&self, uid: u32, args: &[&str]) -> String {
+        let script = ["exec $p \"$@\"", "sh"];
+        self.script_as(uid, &script, &[args, &["--run", "."]].concat())
+    }
+
+    /// A script of the shell by such a user, in a user namespace and a mount namespace of
+    /// its own. `$p` is the program.
+    #[track_caller]
+    pub(crate) fn in_namespaces(&self, uid: u32, script: &str) -> String {
+        let inside = [
+            "exec unshare --user --map-root-user --mount sh -c \"$1\"",
+            "sh",
+        ];
+        self.script_as(uid, &inside, &[script])
+    }
+
+    fn script_as(&self, uid: u32, script: &[&str], args: &[&str]) -> String {
         let mut command = Command::new("setpriv");
         let uid = uid.to_string();
         command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups"]);
         // By its descriptor: the program may be where this user cannot go.
         let program = File::open(super::program::binary()).expect("open the program");
         command
-            .args(["sh", "-c", "exec /proc/self/fd/0 \"$@\"", "sh"])
-            .args(args);
-        command.args(["--run", "."]).current_dir(self.run_dir());
+            .args(["sh", "-c"])
+            .args(script)
+            .args(args)
+            .env("p", "/proc/self/fd/0");
+        command.current_dir(self.run_dir());
         let output = command.stdin(program).output().expect("run as a user");
         (String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr))
             .into_owned()
