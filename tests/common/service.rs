@@ -4,6 +4,7 @@
 //! and nothing is mounted in its directory; what takes longer than `LIMIT` is
 //! aborted.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::chown;
@@ -37,6 +38,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 pub(crate) struct Service {
     path: PathBuf,
     settings: Vec<String>,
+    tracer: Vec<OsString>,
     supervisor: Option<Child>,
     over: Option<Sender<()>>,
     watchdog: Option<JoinHandle<()>>,
@@ -68,6 +70,7 @@ impl Service {
             path,
             // Nobody else's address.
             settings: vec!["listen=".to_owned()],
+            tracer: Vec::new(),
             supervisor: None,
             over: Some(over),
             watchdog: Some(watchdog),
@@ -86,6 +89,25 @@ impl Service {
     /// Changes a setting, from the next start on.
     pub(crate) fn set(&mut self, setting: &str) {
         self.settings.push(setting.to_owned());
+    }
+
+    /// Has the service be started by this command, from the next start on. It has to
+    /// become what it starts.
+    pub(crate) fn trace(&mut self, command: &[&OsStr]) {
+        self.tracer = command.iter().map(|&word| word.to_owned()).collect();
+    }
+
+    /// The supervisor.
+    #[track_caller]
+    pub(crate) fn supervisor(&self) -> Pid {
+        Pid::from_child(self.supervisor.as_ref().expect("it runs"))
+    }
+
+    /// How many files the supervisor has open.
+    #[track_caller]
+    pub(crate) fn descriptors(&self) -> usize {
+        let fds = format!("/proc/{}/fd", self.supervisor().as_raw_nonzero());
+        fs::read_dir(fds).expect("look at the supervisor").count()
     }
 
     /// The directory that all is in.
@@ -131,8 +153,15 @@ impl Service {
     #[track_caller]
     pub(crate) fn start_only(&mut self) {
         let log = File::create(self.path.join("log")).expect("make a log");
-        let mut command = distrofs(["serve", "-v"]);
-        command.args([
+        let mut command = match &self.tracer[..] {
+            [] => Command::new(super::program::binary()),
+            [tracer, args @ ..] => {
+                let mut command = Command::new(tracer);
+                command.args(args).arg(super::program::binary());
+                command
+            }
+        };
+        command.args(["serve", "-v"]).args([
             "--set",
             &format!("homes={}", self.path.join("containers").display()),
         ]);
