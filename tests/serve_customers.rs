@@ -221,7 +221,7 @@ fn a_worker_that_was_taken_over_reaches_nothing_else() {
         .expect("text")
         .bytes()
         .chain([0])
-        .map(|byte| format!("\\x{byte:02x}"))
+        .map(|byte| format!("{byte:02x}"))
         .collect();
     let mut strace = Command::new("strace");
     strace

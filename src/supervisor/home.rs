@@ -455,9 +455,12 @@ impl Home {
                 Ok(()) => tracing::info!(home = home.uid, %path, "an image is served"),
                 Err(error) => tracing::error!(home = home.uid, %error, "an image is not served"),
             });
-        started
-            .map(drop)
-            .map_err(self.failed("start a thread for it"))
+        started.map(drop).map_err(|cause| {
+            // Nobody would ever get it, nor unmount it.
+            self.known().forget(mount);
+            self.settled.notify_all();
+            self.failed("start a thread for it")(cause)
+        })
     }
 
     /// Has new starts get a mount, and shows it in the home.
