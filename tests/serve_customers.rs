@@ -1,28 +1,20 @@
-//! `distrofs serve` for two customers: neither can see, attach, starve or fill the
-//! other.
+//! `distrofs serve` for two customers: neither can see or attach what is the other's.
 
 mod common;
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use common::program::{eventually, run};
 use common::service::Service;
 use common::view::{as_user, open, sh_as};
 use distrofs::sys::packets::Packets;
 use distrofs::wire::Link;
 use distrofs::wire::control::{ImageOf, Reply, Request};
-use rustix::process::{Signal, kill_process};
 
 const A: u32 = 30_000;
 const B: u32 = 31_000;
-const SOON: Duration = Duration::from_secs(60);
 
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|e| format!("{}: {e}", path.display()))
@@ -50,19 +42,6 @@ fn served() -> Service {
     let mut service = prepared();
     service.start();
     service
-}
-
-/// B is served by the same worker as before, and gets what is new.
-#[track_caller]
-fn assert_goes_on(service: &Service, worker: rustix::process::Pid) {
-    upload(service, B, "new", "new");
-    let is_served = eventually(SOON, || conf(service, B, "new") == "new");
-    assert!(is_served, "{}", service.log());
-    assert_eq!(conf(service, B, "own"), "of B");
-    assert_eq!(service.worker(B), Some(worker));
-    let ran = service.attached(31_001, "31000/own", "cat \"$1/conf\"");
-    assert_eq!(ran.ok().stdout, "of B");
-    assert_eq!(service.status(B)["restarts"], 0);
 }
 
 /// The last reply to a user who does not use the program.
@@ -203,149 +182,4 @@ fn a_worker_has_no_rights_and_its_user_reaches_nothing_of_others() {
                   ! mv containers/30000/distros/own.status containers/31000/distros/ 2>/dev/null";
     assert_eq!(sh_as(A, service.path(), script).ok().stdout, "");
     service.stop();
-}
-
-/// A worker that was taken over by an archive can open what it is there for, and not
-/// even what everybody may read. What it opens is changed as it opens it.
-#[test]
-fn a_worker_that_was_taken_over_reaches_nothing_else() {
-    let mut service = served();
-    let worker = service.worker(A).expect("a worker");
-    let theirs = service.distros(B).join("own/conf");
-    let public = Path::new("/etc/passwd");
-    assert!(theirs.exists());
-    let log = service.path().join("strace");
-    // Paths in its memory: as long as one that it uses is.
-    let hex: String = public
-        .to_str()
-        .expect("text")
-        .bytes()
-        .chain([0])
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let mut strace = Command::new("strace");
-    strace
-        .args(["-f", "-qq", "-e", "trace=openat", "-e"])
-        .arg(format!("inject=openat:poke_enter=@arg2={hex}"))
-        .args(["-p", &worker.as_raw_nonzero().to_string(), "-o"])
-        .arg(&log);
-    let mut strace = strace.spawn().expect("start strace");
-    let status = format!("/proc/{}/status", worker.as_raw_nonzero());
-    let traced = eventually(SOON, || {
-        !read(Path::new(&status)).contains("TracerPid:\t0\n")
-    });
-    upload(&service, A, "more", "more");
-    let tried = eventually(SOON, || read(&log).contains(" = "));
-    common::attempt(kill_process(
-        rustix::process::Pid::from_child(&strace),
-        Signal::TERM,
-    ));
-    common::attempt(strace.wait());
-    assert!(traced && tried, "{}", service.log());
-    let said = read(&log);
-    let opened: Vec<_> = said
-        .lines()
-        .filter(|line| line.contains("openat(AT_FDCWD"))
-        .collect();
-    assert!(!opened.is_empty(), "{said}");
-    for line in opened {
-        assert!(line.contains("EACCES"), "{line}");
-    }
-    assert_eq!(conf(&service, B, "own"), "of B");
-    service.stop();
-}
-
-/// Writes a file that never ends, and names, until dropped.
-#[test]
-fn what_one_uploads_keeps_nobody_else_waiting() {
-    let mut service = served();
-    let worker = service.worker(B).expect("a worker");
-    let is_done = AtomicBool::new(false);
-    let distros = service.distros(A);
-    let big = service.path().join("big.tgz");
-    let noise = service.path().join("noise");
-    run(Command::new("dd")
-        .args(["if=/dev/urandom", "bs=1M", "count=4"])
-        .arg(format!("of={}", noise.display())))
-    .ok();
-    run(Command::new("tar")
-        .arg("-czf")
-        .arg(&big)
-        .arg("-C")
-        .arg(service.path())
-        .arg("noise"))
-    .ok();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut file = File::create(distros.join("endless.tgz")).expect("make a file");
-            for _ in 0..20_000 {
-                if is_done.load(Ordering::Relaxed) {
-                    return;
-                }
-                file.write_all(&[0x1f; 4096]).expect("write");
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        });
-        for number in 0..3000 {
-            let at = distros.join(format!("name-{number}.tgz"));
-            File::create(&at).expect("make a file");
-            chown(&at, Some(A), Some(A)).expect("chown");
-        }
-        for number in 0..50 {
-            service.upload(A, &big, &format!("big-{number}.tgz"));
-        }
-        // And all that asks, asks.
-        let asking: Vec<_> = (0..20)
-            .map(|_| {
-                let run = open(&service.run_dir());
-                let socket = format!("/proc/self/fd/{}/control.sock", run.as_raw_fd());
-                as_user(A, || Packets::connect(Path::new(&socket)).expect("connect"))
-            })
-            .collect();
-        assert_goes_on(&service, worker);
-        let said = service.as_user(B, &["status", "--json"]);
-        assert!(said.contains("31000"), "{said}");
-        drop(asking);
-        is_done.store(true, Ordering::Relaxed);
-    });
-    // Theirs are served, too, or told why not: one by one.
-    let first = service.distros(A).join("big-0/noise");
-    let is_served = eventually(SOON, || {
-        fs::metadata(&first).is_ok_and(|f| f.len() == 4 << 20)
-    });
-    assert!(is_served, "{}", service.log());
-    service.stop();
-}
-
-/// The memory of a storage container is full: it is its own processes that are killed.
-#[test]
-fn a_container_that_fills_its_memory_fills_no_others() {
-    let parent = format!("/sys/fs/cgroup/memory/distrofs-test-{}", std::process::id());
-    let mut service = prepared();
-    service.set(&format!("cgroups=[\"{parent}/{{uid}}\"]"));
-    service.start();
-    let worker = service.worker(B).expect("a worker");
-    let full = Path::new(&parent).join(A.to_string());
-    let limited = fs::write(full.join("memory.limit_in_bytes"), (64 << 20).to_string());
-    let script = format!(
-        "echo $$ >'{}/cgroup.procs'; exec tail -c 300m /dev/zero",
-        full.display()
-    );
-    let filled = run(Command::new("sh").args(["-ec", &script]));
-    let others_go_on = conf(&service, B, "own");
-    let own = eventually(SOON, || conf(&service, A, "own") == "of A");
-    assert_goes_on(&service, worker);
-    service.stop();
-    let gone = eventually(SOON, || {
-        service.worker(A).is_none() && service.worker(B).is_none()
-    });
-    for group in ["30000/distrofs", "30000", "31000/distrofs", "31000", ""] {
-        let group = Path::new(&parent).join(group);
-        let is_removed = eventually(SOON, || fs::remove_dir(&group).is_ok());
-        assert!(is_removed, "{} stays: {filled:?}", group.display());
-    }
-    limited.expect("limit the memory");
-    assert!(!filled.status.success(), "it was not stopped: {filled:?}");
-    assert!(gone && own);
-    assert_eq!(others_go_on, "of B");
 }

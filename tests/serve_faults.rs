@@ -174,7 +174,6 @@ fn a_fault_at_any_step_of_mounting_is_mended_by_the_next_version() {
         "mkdirat:error=ENOSPC",
         "sendmsg:error=EIO",
         "clone3:error=EAGAIN",
-        "write:error=ENOSPC:when=1+2",
     ]
     .into_iter()
     .enumerate()
