@@ -81,14 +81,14 @@ fn nobody_is_told_of_the_images_of_another() {
         Request::Abort { image: of_b() },
         Request::Attach {
             container: A,
-            image: of_b(),
+            image: Some(of_b()),
             writable: None,
             passwd: false,
             at: None,
         },
         Request::Attach {
             container: A,
-            image: ImageOf { home: A, ..of_b() },
+            image: Some(ImageOf { home: A, ..of_b() }),
             writable: None,
             passwd: false,
             at: None,

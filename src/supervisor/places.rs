@@ -85,11 +85,11 @@ impl Places {
             move |cause| SupervisorError::Directory { doing, path, cause }
         };
         let is_there = self.is_there(path);
+        let place = self.home.place(&place(path));
+        let place = place.map_err(failed("open the directory"))?;
         if !is_there {
             self.detach_moved(path);
         }
-        let place = self.home.place(&place(path));
-        let place = place.map_err(failed("open the directory"))?;
         let number = tree::id_of(view).map_err(failed("look at the view for"))?;
         let root = view.try_clone_to_owned();
         let root = Some(root.map_err(failed("keep the view for"))?);
