@@ -51,6 +51,7 @@ pub mod source;
 pub mod store;
 pub mod supervisor;
 pub mod sys;
+pub mod text;
 pub mod types;
 pub mod view;
 pub mod wire;

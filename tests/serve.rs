@@ -20,6 +20,7 @@ use common::service::Service;
 use distrofs::sys::packets::Packets;
 use distrofs::wire::Link;
 use distrofs::wire::control::{CONTROL, ImageOf, Reply, Request};
+use rustix::fs::{Mode, OFlags};
 use rustix::mm::ProtFlags;
 use rustix::process::{Signal, kill_process};
 
@@ -256,6 +257,7 @@ fn a_new_version_is_for_new_starts() {
     let version = service.distros(S).join("own/etc/version");
     let held = File::open(&version).expect("open a file");
     let mapped = Mapping::new(&held, ProtFlags::READ).expect("map a file");
+    let directory = File::open(version.parent().expect("a directory")).expect("open a directory");
     let script = "cat \"$1/etc/version\"; read wait <\"$2\"; cat \"$1/etc/version\"";
     let fifo = service.path().join("fifo");
     run(Command::new("mkfifo").arg(&fifo)).ok();
@@ -283,9 +285,18 @@ fn a_new_version_is_for_new_starts() {
         .read_to_string(&mut text)
         .expect("read what was opened before");
     assert_eq!((text.as_str(), mapped.first()), ("one", b'o'));
+    let found = rustix::fs::openat(&directory, "version", OFlags::RDONLY, Mode::empty());
+    text.clear();
+    File::from(found.expect("open what is in a directory that was opened before"))
+        .read_to_string(&mut text)
+        .expect("read it");
+    let mut names = rustix::fs::Dir::read_from(&directory).expect("read the directory");
+    let is_listed = names.any(|entry| entry.is_ok_and(|entry| entry.file_name() == c"version"));
+    assert_eq!((text.as_str(), is_listed), ("one", true));
+    drop(names);
     let ran = service.attached(30_003, "30000/own", "cat \"$1/etc/version\"");
     assert_eq!(ran.ok().stdout, "two");
-    drop((mapped, held));
+    drop((mapped, held, directory));
     // Nobody has the old one any more.
     let images = || {
         service
@@ -485,6 +496,21 @@ fn a_launcher_finds_the_view_of_its_container_where_the_shared_tree_is() {
     hook(&service, 30_001, "cat $at/tmp/of-all").ok();
     let other = hook(&service, 30_002, "$p attach $1 --run $run");
     other.refused(1, &["no image is chosen for container 30002", "--image"]);
+    // A container's user may attach its own view, in namespaces of its own, and no
+    // other.
+    let own = service.in_namespaces(
+        30_001,
+        "$p attach 30001 --at /mnt --run . && cat /mnt/tmp/own",
+    );
+    assert_eq!(own.trim(), "own");
+    for refused in [
+        "$p attach 30002 --at /mnt --run .",
+        "$p attach 30001 --at /mnt --run . --image 30000/other",
+        "$p attach 30000 --at /mnt --run . --image 30000/debian",
+    ] {
+        let said = service.in_namespaces(30_001, refused);
+        assert!(said.contains("for root only"), "{refused}: {said}");
+    }
     // The customer puts a link where the root of the launcher would mount.
     let moved = service.distros(S).join("moved");
     service.stop();

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -417,18 +419,23 @@ fn an_upload_that_ends_workers_is_put_aside_and_others_are_taken_in() {
     let worker = |service: &Service| service.worker(S).map(Pid::as_raw_nonzero);
     let deadly = large(&service);
     service.upload(S, &deadly, "deadly.tgz");
-    let status = service.distros(S).join("deadly.status");
-    let is_indexing = || {
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        text.contains("indexing: ")
+    // What is being indexed has a name that none had before.
+    let incoming = service
+        .path()
+        .join("containers/.distrofs/stores/30000/incoming");
+    let names = || -> BTreeSet<OsString> {
+        let entries = fs::read_dir(&incoming).expect("read a directory");
+        let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
+        names.collect()
     };
+    let mut seen = BTreeSet::new();
     let mut deaths = 0;
-    // One that is ended before it begins does not count.
     while deaths < 9 && !rejected.exists() {
-        let indexes = || worker(&service).is_some() && is_indexing();
+        let indexes = || names().iter().any(|name| !seen.contains(name));
         if !eventually(SOON, || rejected.exists() || indexes()) || rejected.exists() {
             break;
         }
+        seen.extend(names());
         let last = worker(&service);
         kill_process(service.worker(S).expect("a worker"), Signal::ABORT).expect("end it");
         deaths += 1;

@@ -186,8 +186,8 @@ fn an_image_is_changed_afterwards_and_so_is_every_later_version() {
     image(&service, &["chmod", "30000/web", "archive", "/srv"]).ok();
     assert!(eventually(SOON, || mode("srv") == 0o755));
     // Another user's container writes there now.
-    let script = "setpriv --reuid 30001 --regid 30001 --clear-groups \
-                  sh -c 'echo mine > \"$1/srv/data/x\"; cat \"$1/srv/data/x\"' sh \"$1\"";
+    let script = "mount --bind \"$1\" /mnt; setpriv --reuid 30001 --regid 30001 --clear-groups \
+                  sh -c 'echo mine > /mnt/srv/data/x; cat /mnt/srv/data/x'";
     assert_eq!(
         service
             .attached(30_001, "30000/web", script)

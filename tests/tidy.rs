@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 /// which makes a cycle impossible to write down.
 const LAYERS: &[(&str, &[&str])] = &[
     ("types", &[]),
+    ("text", &["types"]),
     ("metrics", &[]),
     ("budget", &["types"]),
     ("config", &["types"]),
@@ -44,8 +45,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "worker",
         &[
-            "types", "metrics", "budget", "config", "sys", "source", "index", "sidecar", "store",
-            "cache", "fs", "fuse", "inspect", "wire", "serving",
+            "types", "text", "metrics", "budget", "config", "sys", "source", "index", "sidecar",
+            "store", "cache", "fs", "fuse", "inspect", "wire", "serving",
         ],
     ),
     // Root parses nothing of a customer's: no archive, no index.
@@ -56,6 +57,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "types",
+            "text",
             "metrics",
             "budget",
             "config",

@@ -96,7 +96,9 @@ impl Logging {
     pub(super) fn start(&self, origin: Origin) {
         let log = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new(&self.filter))
-            .with_writer(std::io::stderr);
+            .with_writer(std::io::stderr)
+            // It would print, where nothing can be written, and that panics.
+            .log_internal_errors(false);
         match self.format.unwrap_or_default() {
             LogFormat::Text => {
                 let inner = tracing_subscriber::fmt::format().with_target(false);

@@ -1,38 +1,10 @@
-//! How numbers, times and names are written for people.
+//! How durations, kinds of files and names are written for people.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use crate::index::FileKind;
-use crate::types::Timestamp;
-
-/// `12345678` as `12.3 MB`.
-pub(super) fn bytes(n: u64) -> String {
-    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
-    if n < 1000 {
-        return format!("{n} B");
-    }
-    let mut value = n as f64 / 1000.0;
-    let mut unit = 0;
-    while value >= 999.95 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
-}
-
-/// `1234567` as `1,234,567`.
-pub(super) fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
+pub(super) use crate::text::{bytes, count, time};
 
 /// `93784.5` seconds as `1 d 2 h 3 min 4 s`, without leading zeros.
 pub(super) fn duration(seconds: f64) -> String {
@@ -52,15 +24,6 @@ pub(super) fn duration(seconds: f64) -> String {
     let shown = parts.iter().skip_while(|(n, unit)| *n == 0 && *unit != "s");
     let shown: Vec<_> = shown.map(|(n, unit)| format!("{n} {unit}")).collect();
     shown.join(" ")
-}
-
-/// A time as `2026-01-31 12:00:00` in UTC; one that no calendar holds as its
-/// seconds.
-pub(super) fn time(time: Timestamp) -> String {
-    match jiff::Timestamp::new(time.secs, 0) {
-        Ok(stamp) => stamp.strftime("%Y-%m-%d %H:%M:%S").to_string(),
-        Err(_) => format!("@{}", time.secs),
-    }
 }
 
 /// What a kind of file is called.
@@ -140,12 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_readable() {
-        assert_eq!(bytes(999), "999 B");
-        assert_eq!(bytes(294_123_456), "294.1 MB");
-        assert_eq!(bytes(999_960), "1.0 MB");
-        assert_eq!(count(1_234_567), "1,234,567");
-        assert_eq!(count(12), "12");
+    fn durations_are_readable() {
         assert_eq!(duration(0.9), "0 s");
         assert_eq!(duration(93_784.5), "1 d 2 h 3 min 4 s");
     }
@@ -154,18 +112,6 @@ mod tests {
     fn a_name_cannot_speak_to_the_terminal() {
         assert_eq!(printable(b"plain \xc3\xa9"), "plain \u{e9}");
         assert_eq!(printable(b"\x1b[2J\n\xff"), "\\u{1b}[2J\\n\\xff");
-    }
-
-    #[test]
-    fn times_outside_of_the_calendar_are_seconds() {
-        assert_eq!(time(Timestamp { secs: 0, nanos: 5 }), "1970-01-01 00:00:00");
-        assert_eq!(
-            time(Timestamp {
-                secs: i64::MAX,
-                nanos: 0
-            }),
-            format!("@{}", i64::MAX)
-        );
     }
 
     #[test]

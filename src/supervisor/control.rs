@@ -138,10 +138,7 @@ fn reply(
             passwd,
             at,
         } => {
-            if !is_root {
-                return Err(SupervisorError::Forbidden);
-            }
-            let ImageOf { home, path } = supervisor.chosen(container, image)?;
+            let ImageOf { home, path } = supervisor.chosen(uid, container, image)?;
             let writable = writable.unwrap_or_else(|| supervisor.config.writable.clone());
             let writable = match &*writable {
                 "paths" => Writable::Paths,
@@ -170,10 +167,7 @@ fn reply(
             Ok(())
         }
         Request::Place { container, image } => {
-            if !is_root {
-                return Err(SupervisorError::Forbidden);
-            }
-            let ImageOf { home, path } = supervisor.chosen(container, image)?;
+            let ImageOf { home, path } = supervisor.chosen(uid, container, image)?;
             let home = supervisor.home(home)?.path().to_owned();
             link.send(&Reply::Place { home, path }, &[]).map_err(lost)
         }

@@ -364,9 +364,12 @@ impl Home {
                 Ok(()) => tracing::info!(home = home.uid, %path, "an image is served"),
                 Err(error) => tracing::error!(home = home.uid, %error, "an image is not served"),
             });
-        started
-            .map(drop)
-            .map_err(self.failed("start a thread for it"))
+        started.map(drop).map_err(|cause| {
+            // Nobody would ever get it, nor unmount it.
+            self.known().forget(mount);
+            self.settled.notify_all();
+            self.failed("start a thread for it")(cause)
+        })
     }
 
     /// Has new starts get a mount, and shows it in the home.
@@ -375,7 +378,12 @@ impl Home {
         let mut known = self.known();
         known.expected.retain(|expected| *expected != mount);
         self.settled.notify_all();
-        let before = known.current.get(path).copied();
+        // Or this one, if it could not be shown at once.
+        let before = known
+            .current
+            .get(path)
+            .copied()
+            .filter(|before| *before != mount);
         let is_outdated = before.is_some_and(|before| before > mount);
         if self.stopping.load(Ordering::Relaxed) || is_outdated {
             if let Some(held) = known.mounts.get_mut(&mount) {
@@ -397,6 +405,25 @@ impl Home {
             held.detach();
         }
         published
+    }
+
+    /// Shows again what could not be shown in the home, or was moved away there.
+    pub(super) fn mend(&self) {
+        let known = self.known();
+        let missing = known.current.iter().filter_map(|(path, mount)| {
+            let held = known.mounts.get(mount)?;
+            let can_be = held.mounted.is_some() && held.offer.is_some() && !held.is_tombstone;
+            (can_be && !known.places.is_there(path))
+                .then(|| (*mount, path.clone(), held.at.clone()))
+        });
+        let missing: Vec<_> = missing.collect();
+        drop(known);
+        for (mount, path, at) in missing {
+            match self.publish(mount, &path, &at) {
+                Ok(()) => tracing::info!(home = self.uid, %path, "an image is shown again"),
+                Err(error) => tracing::info!(home = self.uid, %error, "an image is not shown"),
+            }
+        }
     }
 
     /// Nobody uses a mount any more; or its connection was broken, and then new starts

@@ -76,6 +76,9 @@ use home::{Home, Paths};
 /// How long images may take to be served before this is called ready.
 const SETTLE_WITHIN: Duration = Duration::from_secs(600);
 
+/// How long something may be missing that could not be shown at once.
+const MEND_EVERY: Duration = Duration::from_secs(10);
+
 /// The control group of a worker, in that of its storage container.
 const GROUP: &str = "distrofs";
 
@@ -117,6 +120,8 @@ pub fn run(config: ServeConfig, ready: impl FnOnce()) -> Result<(), SupervisorEr
     if let Some(api) = api.clone() {
         thread("api".to_owned(), Box::new(move || api.run()))?;
     }
+    let mended = Arc::clone(&supervisor);
+    thread("mend".to_owned(), Box::new(move || mend(&mended)))?;
     for home in &supervisor.homes {
         if !home.wait_until_settled(SETTLE_WITHIN) {
             tracing::error!(home = home.uid, "not all images are served yet");
@@ -141,6 +146,14 @@ pub fn run(config: ServeConfig, ready: impl FnOnce()) -> Result<(), SupervisorEr
             supervisor.homes.iter().for_each(|home| home.stop());
         }
         return Ok(());
+    }
+}
+
+/// Looks now and then whether all images are where they should be.
+fn mend(supervisor: &Supervisor) {
+    loop {
+        std::thread::sleep(MEND_EVERY);
+        supervisor.homes.iter().for_each(|home| home.mend());
     }
 }
 
@@ -190,9 +203,19 @@ impl Supervisor {
     }
 
     /// The image that a container is to have: what was asked for, or what is chosen
-    /// for it.
-    fn chosen(&self, container: u32, image: Option<ImageOf>) -> Result<ImageOf, SupervisorError> {
-        let image = image.or_else(|| self.config.image_of(container).cloned());
+    /// for it. Root may ask for any; a container's user for what is chosen for it.
+    fn chosen(
+        &self,
+        uid: u32,
+        container: u32,
+        image: Option<ImageOf>,
+    ) -> Result<ImageOf, SupervisorError> {
+        let chosen = self.config.image_of(container);
+        let is_own = uid == container && (image.is_none() || image.as_ref() == chosen);
+        if uid != 0 && !is_own {
+            return Err(SupervisorError::Forbidden);
+        }
+        let image = image.or_else(|| chosen.cloned());
         image.ok_or(SupervisorError::NotChosen { container })
     }
 

@@ -15,7 +15,8 @@ pub const CONTROL: &str = "control.sock";
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Request {
-    /// A view for a container, to be attached by whoever asks. Root only.
+    /// A view for a container, to be attached by whoever asks. Root; a container's user
+    /// its own view, of the image that is chosen for it.
     Attach {
         /// The user of the container.
         container: u32,
@@ -30,7 +31,8 @@ pub enum Request {
         #[serde(default)]
         at: Option<String>,
     },
-    /// Where an unmodified launcher looks for the root of a container. Root only.
+    /// Where an unmodified launcher looks for the root of a container. As for
+    /// `Attach`.
     Place {
         /// The user of the container.
         container: u32,

@@ -199,6 +199,21 @@ impl Images {
         }
     }
 
+    /// Offers again what is not served: mounting it failed, perhaps.
+    pub(super) fn offer_again(&self) {
+        let table = self.table.lock();
+        let Some(link) = &table.link else { return };
+        let is_served = |name: &Name| table.served.values().any(|served| served.name == *name);
+        for (name, files) in &table.offered {
+            if !is_served(name)
+                && let Err(error) = send_offer(link, &name.0, name.1, files)
+            {
+                give_up(link, &error);
+                return;
+            }
+        }
+    }
+
     /// Tells those who use an image what is done with it.
     pub(super) fn say(&self, path: &ImagePath, text: &str) {
         let (path, text) = (path.clone(), text.to_owned());

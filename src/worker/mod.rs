@@ -44,6 +44,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const KEEPER_STACK_BYTES: usize = 128 * 1024;
 
+/// After how many looks what is not served is offered again.
+const OFFER_AGAIN_LOOKS: u64 = 60;
+
 /// How often the home, and what is served, is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -168,8 +171,13 @@ fn attend(
 
 /// Looks after what is served, until nothing is and nothing will be.
 fn keep(images: &Images) -> ! {
+    let mut looks = 0_u64;
     loop {
         std::thread::sleep(LOOK_EVERY);
+        looks += 1;
+        if looks.is_multiple_of(OFFER_AGAIN_LOOKS) && !images.is_draining() {
+            images.offer_again();
+        }
         if images.look() && images.is_draining() {
             std::process::exit(0);
         }

@@ -4,6 +4,7 @@
 //! and nothing is mounted in its directory; what takes longer than `LIMIT` is
 //! aborted.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::chown;
@@ -38,6 +39,7 @@ pub(crate) struct Service {
     path: PathBuf,
     settings: Vec<String>,
     program: PathBuf,
+    tracer: Vec<OsString>,
     supervisor: Option<Child>,
     over: Option<Sender<()>>,
     watchdog: Option<JoinHandle<()>>,
@@ -70,6 +72,7 @@ impl Service {
             // Nobody else's address.
             settings: vec!["listen=".to_owned()],
             program: super::program::binary(),
+            tracer: Vec::new(),
             supervisor: None,
             over: Some(over),
             watchdog: Some(watchdog),
@@ -94,6 +97,25 @@ impl Service {
     /// the one under test is.
     pub(crate) fn set_program(&mut self, program: PathBuf) {
         self.program = program;
+    }
+
+    /// Has the service be started by this command, from the next start on. It has to
+    /// become what it starts.
+    pub(crate) fn trace(&mut self, command: &[&OsStr]) {
+        self.tracer = command.iter().map(|&word| word.to_owned()).collect();
+    }
+
+    /// The supervisor.
+    #[track_caller]
+    pub(crate) fn supervisor(&self) -> Pid {
+        Pid::from_child(self.supervisor.as_ref().expect("it runs"))
+    }
+
+    /// How many files the supervisor has open.
+    #[track_caller]
+    pub(crate) fn descriptors(&self) -> usize {
+        let fds = format!("/proc/{}/fd", self.supervisor().as_raw_nonzero());
+        fs::read_dir(fds).expect("look at the supervisor").count()
     }
 
     /// The directory that all is in.
@@ -139,9 +161,15 @@ impl Service {
     #[track_caller]
     pub(crate) fn start_only(&mut self) {
         let log = File::create(self.path.join("log")).expect("make a log");
-        let mut command = Command::new(&self.program);
-        command.args(["serve", "-v"]);
-        command.args([
+        let mut command = match &self.tracer[..] {
+            [] => Command::new(&self.program),
+            [tracer, args @ ..] => {
+                let mut command = Command::new(tracer);
+                command.args(args).arg(&self.program);
+                command
+            }
+        };
+        command.args(["serve", "-v"]).args([
             "--set",
             &format!("homes={}", self.path.join("containers").display()),
         ]);
@@ -223,12 +251,6 @@ impl Service {
         archive
     }
 
-    /// The process of the supervisor.
-    #[track_caller]
-    pub(crate) fn supervisor(&self) -> Pid {
-        Pid::from_child(self.supervisor.as_ref().expect("it runs"))
-    }
-
     /// The worker of a home, if there is one.
     pub(crate) fn worker(&self, home: u32) -> Option<Pid> {
         daemons_below(&self.home(home)).first().copied()
@@ -255,15 +277,33 @@ impl Service {
     /// all that it says.
     #[track_caller]
     pub(crate) fn as_user(&self, uid: u32, args: &[&str]) -> String {
+        let script = ["exec $p \"$@\"", "sh"];
+        self.script_as(uid, &script, &[args, &["--run", "."]].concat())
+    }
+
+    /// A script of the shell by such a user, in a user namespace and a mount namespace of
+    /// its own. `$p` is the program.
+    #[track_caller]
+    pub(crate) fn in_namespaces(&self, uid: u32, script: &str) -> String {
+        let inside = [
+            "exec unshare --user --map-root-user --mount sh -c \"$1\"",
+            "sh",
+        ];
+        self.script_as(uid, &inside, &[script])
+    }
+
+    fn script_as(&self, uid: u32, script: &[&str], args: &[&str]) -> String {
         let mut command = Command::new("setpriv");
         let uid = uid.to_string();
         command.args(["--reuid", &uid, "--regid", &uid, "--clear-groups"]);
         // By its descriptor: the program may be where this user cannot go.
         let program = File::open(super::program::binary()).expect("open the program");
         command
-            .args(["sh", "-c", "exec /proc/self/fd/0 \"$@\"", "sh"])
-            .args(args);
-        command.args(["--run", "."]).current_dir(self.run_dir());
+            .args(["sh", "-c"])
+            .args(script)
+            .args(args)
+            .env("p", "/proc/self/fd/0");
+        command.current_dir(self.run_dir());
         let output = command.stdin(program).output().expect("run as a user");
         (String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr))
             .into_owned()

@@ -6,7 +6,8 @@ use std::fmt::Write;
 use super::checks::Checks;
 use crate::index::Escaped;
 use crate::store::home::{ImageRecord, Images, Rejection, STATUS, Scan, Sighting, State, Version};
-use crate::types::ImagePath;
+use crate::text::{self, bytes, count};
+use crate::types::{ImagePath, Timestamp};
 
 /// How every status begins: so that it is known as one.
 pub(super) const MARK: &str = "distrofs status of ";
@@ -199,33 +200,11 @@ fn short_description(version: &Version) -> String {
     format!("{} ({})", version.sha256.short(), time(version.taken))
 }
 
-/// `12345678` as `12.3 MB`.
-fn bytes(n: u64) -> String {
-    const UNITS: [(&str, u64); 3] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
-    match UNITS.iter().find(|(_, unit)| n >= *unit) {
-        Some((name, unit)) => format!("{}.{} {name}", n / unit, n % unit / (unit / 10)),
-        None => format!("{n} B"),
-    }
-}
-
-/// `1234567` as `1,234,567`.
-fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// Seconds since 1970 as `2026-01-31 12:00:00 UTC`.
 fn time(secs: u64) -> String {
-    let stamp = i64::try_from(secs).ok().map(|s| jiff::Timestamp::new(s, 0));
-    match stamp {
-        Some(Ok(stamp)) => stamp.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
-        _ => format!("@{secs}"),
-    }
+    let time = text::time(Timestamp {
+        secs: i64::try_from(secs).unwrap_or(i64::MAX),
+        nanos: 0,
+    });
+    format!("{time} UTC")
 }
