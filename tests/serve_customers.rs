@@ -1,17 +1,24 @@
-//! `distrofs serve` for two customers: neither can see or attach what is the other's.
+//! `distrofs serve` for two customers: neither can see or attach what is the other's,
+//! keep the other waiting, or fill what is the other's.
 
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use common::program::eventually;
 use common::service::Service;
 use common::view::{as_user, open, sh_as};
 use distrofs::sys::packets::Packets;
 use distrofs::wire::Link;
 use distrofs::wire::control::{ImageOf, Reply, Request};
+
+const SOON: Duration = Duration::from_secs(30);
+const LATER: Duration = Duration::from_secs(120);
 
 const A: u32 = 30_000;
 const B: u32 = 31_000;
@@ -181,5 +188,63 @@ fn a_worker_has_no_rights_and_its_user_reaches_nothing_of_others() {
                   ! mkdir 2>/dev/null containers/31000/distros/x; \
                   ! mv containers/30000/distros/own.status containers/31000/distros/ 2>/dev/null";
     assert_eq!(sh_as(A, service.path(), script).ok().stdout, "");
+    service.stop();
+}
+
+/// All files below, with their owners.
+fn owners(at: &Path, found: &mut Vec<(PathBuf, u32)>) {
+    for entry in fs::read_dir(at).expect("read a directory").flatten() {
+        let metadata = entry.metadata().expect("look at a file");
+        found.push((entry.path(), metadata.uid()));
+        if metadata.is_dir() {
+            owners(&entry.path(), found);
+        }
+    }
+}
+
+#[test]
+fn one_customer_keeps_no_other_waiting_and_fills_only_what_is_his() {
+    const NAMES: usize = 60;
+    const UPLOADS: usize = 30;
+    let mut service = served();
+    let mut growing =
+        fs::File::create(service.distros(A).join("endless.tgz")).expect("make a file");
+    for number in 0..NAMES {
+        let name = service.distros(A).join(format!("garbage-{number}.tgz"));
+        fs::write(&name, "no archive at all\n".repeat(100)).expect("write a file");
+        std::os::unix::fs::chown(&name, Some(A), Some(A)).expect("chown");
+    }
+    let many = service.image("many", &[("conf", "one of many")]);
+    for number in 0..UPLOADS {
+        service.upload(A, &many, &format!("many-{number}.tgz"));
+    }
+    upload(&service, B, "own", "newer");
+    let is_newer = || {
+        growing.write_all(&[7; 4096]).expect("go on writing");
+        conf(&service, B, "own") == "newer"
+    };
+    assert!(eventually(SOON, is_newer), "{}", service.log());
+    let is_served = |number| conf(&service, A, &format!("many-{number}")) == "one of many";
+    let all_served = || (0..UPLOADS).all(is_served);
+    assert!(eventually(LATER, all_served), "{}", service.log());
+    // A quota counts files against their owners, in the store as in the home.
+    for home in [A, B] {
+        let store = service
+            .path()
+            .join(format!("containers/.distrofs/stores/{home}"));
+        let mut found = Vec::new();
+        owners(&store, &mut found);
+        let rejected = service.distros(home).join(".rejected");
+        if rejected.exists() {
+            owners(&rejected, &mut found);
+        }
+        let foreign = found.iter().find(|(_, owner)| *owner != home);
+        assert_eq!(foreign, None);
+        assert!(found.len() > 4, "{found:?}");
+        if home == A {
+            assert!(found.len() > NAMES, "{}", found.len());
+        }
+    }
+    drop(growing);
     service.stop();
 }

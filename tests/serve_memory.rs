@@ -25,12 +25,12 @@ const IDLE_BYTES: u64 = 16 * MIB;
 const IDLE_LIMIT: Duration = Duration::from_secs(150);
 const UPLOADS_LIMIT: Duration = Duration::from_secs(150);
 
-/// A service whose storage container has 64 MiB.
-fn service() -> (Service, Group) {
+/// A service whose storage container has 64 MiB. It ends before its group does.
+fn service() -> (Group, Service) {
     let group = Group::new(64 * MIB);
     let mut service = Service::new(&[S]);
     service.set(&format!("cgroups=['{}']", group.path().display()));
-    (service, group)
+    (group, service)
 }
 
 /// Another archive of the same content, and one file more.
@@ -71,7 +71,7 @@ fn resident_bytes(service: &Service) -> u64 {
 
 #[test]
 fn twenty_images_and_a_hundred_views_are_read_within_64_mib() {
-    let (mut service, group) = service();
+    let (group, mut service) = service();
     for number in 0..IMAGES {
         let archive = variant(&service, number);
         service.upload(S, &archive, &format!("image-{number}.tgz"));
@@ -141,7 +141,7 @@ fn twenty_images_and_a_hundred_views_are_read_within_64_mib() {
 
 #[test]
 fn fifty_uploads_at_once_are_each_served_or_refused() {
-    let (mut service, group) = service();
+    let (group, mut service) = service();
     service.start();
     let bad: [(&str, Vec<u8>, &str); 4] = [
         ("garbage", vec![0x5a; 300_000], "refused: "),

@@ -15,7 +15,7 @@
 //! are started from the file that this process was, wherever that is now: those of a
 //! home and its supervisor are always one build. Of systemd that takes
 //! `RestartKillSignal=SIGHUP` and `KillMode=process`
-//! (`examples/systemd/distrofs.service`).
+//! (`dist/distrofs.service`).
 //!
 //! | module | what it is |
 //! |---|---|

@@ -68,10 +68,11 @@ impl Home {
     fn write_trial(&self, trial: Trial) -> Result<(), HomeError> {
         let failed = HomeError::doing("note which upload is being indexed");
         let bytes = serde_json::to_vec(&trial).map_err(|error| failed(error.into()))?;
+        // Nothing has to outlast more than the process.
         self.records
             .lock()
             .0
-            .replace(FILE, &bytes, MODE)
+            .put(FILE, &bytes, MODE)
             .map_err(failed)
     }
 }
