@@ -106,6 +106,52 @@ impl Drop for Faults {
     }
 }
 
+/// The supervisor is killed at each step of a container's first attach. What was begun is
+/// finished or undone when the next one is asked.
+#[test]
+fn a_crash_at_any_step_of_an_attach_leaves_nothing_in_the_way() {
+    let mut service = served();
+    let mounts = service.mounts().len();
+    let (mut container, mut crashes) = (30_100, 0);
+    for call in [
+        "open_tree",
+        "fsopen",
+        "fsmount",
+        "mkdirat",
+        "renameat",
+        "sendmsg",
+    ] {
+        for number in 1..=3 {
+            container += 1;
+            let first = |service: &Service| {
+                service.attached(
+                    container,
+                    "30000/web",
+                    "cat \"$1/conf\"; echo x > \"$1/new\"",
+                )
+            };
+            let fault = format!("{call}:signal=KILL:when={number}");
+            let faults = Faults::new(&service, &fault);
+            let ran = first(&service);
+            drop(faults);
+            if ran.status.success() {
+                break;
+            }
+            crashes += 1;
+            service.kill();
+            service.start();
+            assert_eq!(first(&service).ok().stdout, "first", "{fault}");
+            let again = service.attached(container, "30000/web", "cat \"$1/new\"");
+            assert_eq!(again.ok().stdout, "x\n", "{fault}");
+            let is_same = eventually(SOON, || service.mounts().len() == mounts);
+            assert!(is_same, "{fault}: {:?}", service.mounts());
+        }
+    }
+    assert!(crashes >= 6, "only {crashes} crashes");
+    assert_eq!(shown(&service), "first");
+    service.stop();
+}
+
 /// Each call of an attach fails, one after the other, until there are no more of it.
 #[test]
 fn a_fault_at_any_step_of_an_attach_is_told_and_undone() {
