@@ -8,6 +8,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::load::{Order, READ_BYTES, Walked, read_all, walk};
 use common::mount::Mount;
@@ -96,6 +97,13 @@ impl Spent {
 }
 
 /// How often a warm load is tried.
+/// What is decoded ahead by a thread that gets no processor for long is decoded in
+/// vain: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 const WARM_TRIES: usize = 10;
 
 /// Asserts that `job` can be done without asking the daemon for anything.
@@ -154,6 +162,7 @@ fn first_walk(order: Order) -> (Spent, Walked) {
 /// completes its cache on nothing else), which it asks for by READDIR.
 #[test]
 fn a_walk_asks_once_for_each_directory_and_then_never_again() {
+    let _alone = alone();
     let (first, walked) = first_walk(Order::DirectoryFirst);
     let slack = walked.entries / 100;
     first.at_most("readdirplus", walked.directories * 12 / 10 + slack);
@@ -165,6 +174,7 @@ fn a_walk_asks_once_for_each_directory_and_then_never_again() {
 /// the same two requests under another name.
 #[test]
 fn an_interleaved_walk_asks_no_more_in_all() {
+    let _alone = alone();
     let (first, walked) = first_walk(Order::Interleaved);
     let asked = first.of("readdirplus") + first.of("readdir");
     let bound = walked.directories * 2 + walked.entries / 100;
@@ -214,21 +224,25 @@ fn assert_first_read(archive: PathBuf, threads: usize, decoded_percent: u64) {
 
 #[test]
 fn a_full_read_asks_once_for_each_file_and_decodes_once() {
+    let _alone = alone();
     assert_first_read(common::archive::debian_tgz(), 1, 105);
 }
 
 #[test]
 fn eight_readers_share_what_is_decoded() {
+    let _alone = alone();
     assert_first_read(common::archive::debian_tgz(), 8, 110);
 }
 
 #[test]
 fn a_plain_archive_is_read_once() {
+    let _alone = alone();
     assert_first_read(common::archive::debian_tar(), 1, 105);
 }
 
 #[test]
 fn the_index_is_small() {
+    let _alone = alone();
     let image = Indexed::new(common::archive::debian_tgz());
     let (index, archive) = (image.number("index_bytes"), image.number("archive_bytes"));
     assert_eq!(index, image.index.metadata().expect("stat the index").len());
