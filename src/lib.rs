@@ -7,7 +7,11 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`types`] | numbers and small traits that several layers speak |
+//! | [`text`] | how numbers, times, names and tables are written for people |
+//! | [`report`] | documents of tables and charts, for terminals, files and browsers |
 //! | [`metrics`] | everything that is counted, in one table |
+//! | [`trace`] | which reads reached a serving process, one by one |
+//! | [`profile`] | which parts of an image a start reads, for the next one |
 //! | [`budget`] | one byte budget for the process |
 //! | [`config`] | settings: raw text in, checked values out |
 //! | [`sys`] | the operating system; the only `unsafe` |
@@ -22,10 +26,12 @@
 //! | [`view`] | what one container sees of an image: layers, composed by the kernel |
 //! | [`container`] | a command in a container of its own, with a view as its root |
 //! | [`wire`] | what the processes of `serve` tell each other |
+//! | [`registry`] | who has which containers and images, and who may use what |
 //! | [`serving`] | an image between its archive and the kernel |
+//! | [`lab`] | what a trace shows, and what other caches would have made of it |
 //! | [`worker`] | the process that serves one customer's images, as that customer |
 //! | [`supervisor`] | root: mounts, views, and processes that parse nothing |
-//! | [`api`] | HTTP: how everything is doing |
+//! | [`api`] | HTTP: the API of the platform, and how everything is doing |
 //! | [`cli`] | the program |
 //!
 //! A read goes `fuse` → `fs` → `index` for the extents → [`source::ReadAt`],
@@ -44,7 +50,11 @@ pub mod fs;
 pub mod fuse;
 pub mod index;
 pub mod inspect;
+pub mod lab;
 pub mod metrics;
+pub mod profile;
+pub mod registry;
+pub mod report;
 pub mod serving;
 pub mod sidecar;
 pub mod source;
@@ -52,6 +62,7 @@ pub mod store;
 pub mod supervisor;
 pub mod sys;
 pub mod text;
+pub mod trace;
 pub mod types;
 pub mod view;
 pub mod wire;

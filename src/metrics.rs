@@ -46,6 +46,10 @@ counters! {
     cache_evicted_blocks,
     /// Spans decoded ahead of a sequential reader.
     prefetched_spans,
+    /// Spans decoded because a start profile names them.
+    profile_spans,
+    /// Blocks decoded because of a start profile that were read then.
+    profile_hit_blocks,
     /// Decodes that began at a checkpoint.
     checkpoint_restores,
     /// Decodes that went on with a kept decoder.

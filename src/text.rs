@@ -1,4 +1,9 @@
-//! How numbers and times are written for people.
+//! How numbers, times, names and tables are written for people.
+
+pub mod table;
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use crate::types::Timestamp;
 
@@ -39,6 +44,30 @@ pub fn time(time: Timestamp) -> String {
     }
 }
 
+/// A name for a terminal: control characters and bytes that are not UTF-8 are
+/// escaped, so that a name from an archive cannot move the cursor.
+pub fn printable(name: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(name) {
+        Ok(text) if !text.chars().any(char::is_control) => Cow::Borrowed(text),
+        _ => {
+            let mut text = String::with_capacity(name.len() + 8);
+            for chunk in name.utf8_chunks() {
+                for c in chunk.valid().chars() {
+                    if c.is_control() {
+                        text.extend(c.escape_default());
+                    } else {
+                        text.push(c);
+                    }
+                }
+                for byte in chunk.invalid() {
+                    let _infallible = write!(text, "\\x{byte:02x}");
+                }
+            }
+            Cow::Owned(text)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +91,11 @@ mod tests {
             }),
             format!("@{}", i64::MAX)
         );
+    }
+
+    #[test]
+    fn a_name_cannot_speak_to_the_terminal() {
+        assert_eq!(printable(b"plain \xc3\xa9"), "plain \u{e9}");
+        assert_eq!(printable(b"\x1b[2J\n\xff"), "\\u{1b}[2J\\n\\xff");
     }
 }

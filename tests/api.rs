@@ -188,11 +188,13 @@ fn its_user_is_told_how_all_are_doing_and_nothing_else() {
     }
     let path: distrofs::wire::ImagePath = "own".parse().expect("a path");
     let image = ImageOf { home: S, path };
+    // What customers ask it goes through it.
+    let question = Request::Ask {
+        home: S,
+        question: REPORT.to_owned(),
+    };
+    ask_as(API, &question).expect("ask");
     let others = [
-        Request::Ask {
-            home: S,
-            question: REPORT.to_owned(),
-        },
         Request::Abort {
             image: image.clone(),
         },
@@ -212,7 +214,16 @@ fn its_user_is_told_how_all_are_doing_and_nothing_else() {
     for user in [API, S + 1] {
         others.iter().for_each(|request| refused(user, request));
     }
-    refused(S + 1, &report);
+    for request in [report, question] {
+        refused(S + 1, &request);
+    }
+    for request in [
+        Request::Decide,
+        Request::Restart { container: 30_001 },
+        Request::Alarms { taken: 0 },
+    ] {
+        refused(S, &request);
+    }
     service.stop();
 }
 

@@ -1,6 +1,6 @@
-//! The example in `examples/uwsgi-emperor`, with the real Emperor: two containers
-//! on one image, in both styles of launchers. What it shows it also asserts, and
-//! its status tells.
+//! The examples in `examples/uwsgi-emperor`, with the real Emperor: two containers
+//! on one image, in both styles of launchers; and one that follows the API. What they
+//! show they also assert, and their status tells.
 
 mod common;
 
@@ -31,4 +31,14 @@ fn containers_of_a_launcher_that_binds_and_remounts() {
 #[test]
 fn containers_of_a_launcher_that_takes_submounts() {
     example("submounts");
+}
+
+/// A customer's calls of the API, and what its container becomes of them.
+#[test]
+fn a_container_follows_what_the_api_says() {
+    common::need_real_mounts();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/uwsgi-emperor/api");
+    let ran = run(Command::new(example).env("DISTROFS", binary())).ok();
+    let alarm = "distros/debian/.old_root does not exist as a custom distro";
+    assert!(ran.stdout.contains(alarm), "{ran:#?}");
 }

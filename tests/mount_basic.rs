@@ -443,6 +443,7 @@ fn unmounting_ends_the_session_and_leaves_later_mounts_alone() {
             distrofs::fuse::Means {
                 metrics,
                 answers: report,
+                recorder: Default::default(),
                 buffers: distrofs::fuse::Buffers::new(4 << 20),
                 crumb: Default::default(),
             },

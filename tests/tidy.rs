@@ -15,7 +15,11 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("text", &["types"]),
+    // Plain data in, pictures out: it knows nothing of caches.
+    ("report", &["types", "text"]),
     ("metrics", &[]),
+    ("trace", &["types"]),
+    ("profile", &["types", "trace"]),
     ("budget", &["types"]),
     ("config", &["types"]),
     ("sys", &["types"]),
@@ -25,40 +29,62 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "store",
         &[
-            "types", "metrics", "budget", "sys", "source", "index", "sidecar",
+            "types", "metrics", "profile", "budget", "sys", "source", "index", "sidecar",
         ],
     ),
-    ("cache", &["types", "metrics", "budget", "source"]),
-    ("fs", &["types", "metrics", "source", "index"]),
-    ("fuse", &["types", "metrics", "config", "sys", "fs"]),
-    ("inspect", &["types", "metrics", "source", "index", "fs"]),
+    (
+        "cache",
+        &["types", "metrics", "trace", "profile", "budget", "source"],
+    ),
+    ("fs", &["types", "metrics", "trace", "source", "index"]),
+    (
+        "fuse",
+        &["types", "metrics", "trace", "config", "sys", "fs"],
+    ),
+    (
+        "inspect",
+        &["types", "text", "metrics", "source", "index", "fs"],
+    ),
     ("view", &["types", "sys", "index", "inspect"]),
     ("container", &["sys", "view"]),
     ("wire", &["types", "metrics", "sys"]),
+    // Who may use what: no archive, no mount, no message.
+    ("registry", &["types"]),
     (
         "serving",
         &[
-            "types", "metrics", "budget", "config", "sys", "source", "index", "cache", "fs",
-            "fuse", "view", "wire",
+            "types", "metrics", "trace", "profile", "budget", "config", "sys", "source", "index",
+            "cache", "fs", "fuse", "view", "wire",
+        ],
+    ),
+    (
+        "lab",
+        &[
+            "types", "text", "metrics", "budget", "trace", "source", "cache",
         ],
     ),
     (
         "worker",
         &[
-            "types", "text", "metrics", "budget", "config", "sys", "source", "index", "sidecar",
-            "store", "cache", "fs", "fuse", "inspect", "wire", "serving",
+            "types", "text", "metrics", "trace", "profile", "budget", "config", "sys", "source",
+            "index", "sidecar", "store", "cache", "fs", "fuse", "inspect", "wire", "serving",
         ],
     ),
     // Root parses nothing of a customer's: no archive, no index.
     ("supervisor", &["types", "config", "sys", "view", "wire"]),
     // It answers strangers: it reaches what it tells by messages only.
-    ("api", &["types", "metrics", "sys", "wire"]),
+    (
+        "api",
+        &["types", "text", "metrics", "sys", "wire", "registry"],
+    ),
     (
         "cli",
         &[
             "types",
             "text",
             "metrics",
+            "trace",
+            "profile",
             "budget",
             "config",
             "sys",
@@ -74,7 +100,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "container",
             "wire",
             "serving",
+            "report",
+            "lab",
             "worker",
+            "registry",
             "supervisor",
             "api",
         ],
@@ -96,7 +125,12 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("hyper::", &["api/"]),
     ("hyper_util::", &["api/"]),
     ("tokio::", &["api/"]),
-    ("rusqlite::", &["registry/", "inspect/packages/rpm/"]),
+    ("tiny_skia::", &["report/png.rs", "report/tests.rs"]),
+    ("ttf_parser::", &["report/font.rs"]),
+    (
+        "rusqlite::",
+        &["registry/", "inspect/packages/rpm/", "sys/sqlite.rs"],
+    ),
     ("libc::E", &["fs/error.rs", "sys/"]),
 ];
 

@@ -1,26 +1,35 @@
-//! What the supervisor tells, kept for a moment.
+//! What the supervisor is asked. What it tells of all is kept for a moment.
 //!
 //! Guarantees: one thread asks for each of the two kinds at a time, and whoever comes
 //! meanwhile gets the same answer. Nothing is asked for again while an answer is
 //! fresh. An answer takes a bounded time and has a bounded size, whatever a worker
 //! says; one that does not answer does not keep the others from being told.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::{RunDirectory, families};
-use crate::wire::client::{AskError, ask_text};
+use crate::wire::client::{AskError, ask, ask_text};
 use crate::wire::control::Request;
 use crate::wire::report::Status;
 use crate::wire::served::WorkerReport;
 
-/// One for each kind of answer.
-pub(super) const THREADS_MAX: usize = 2;
-pub(super) const STACK_BYTES: usize = 256 * 1024;
+/// Questions of customers at a time.
+const CUSTOMERS_MAX: usize = 8;
+
+/// How long one may wait for its turn.
+const TURN_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long an answer to a customer may take: an image may have to be read for it.
+const CUSTOMER_PATIENCE: Duration = Duration::from_secs(40);
+
+/// The most that a customer is answered.
+const CUSTOMER_BYTES_MAX: usize = 8 << 20;
 
 /// How long an answer is fresh.
 const FRESH: Duration = Duration::from_secs(1);
@@ -37,14 +46,34 @@ const REPORT_BYTES_MAX: usize = 4 << 20;
 pub(super) type Asked = Result<Arc<Status>, Arc<str>>;
 type Text = Result<Bytes, Arc<str>>;
 
+/// Why the service does not answer a customer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unasked {
+    /// Others wait as well.
+    #[error("Too many requests wait: try again")]
+    Busy,
+    /// It failed, or was refused.
+    #[error(transparent)]
+    Asked(#[from] AskError),
+    /// It gave nothing.
+    #[error("the service gave no answer: restart it with this version")]
+    Nothing,
+    /// A fault of this program.
+    #[error("asking the service failed: see its log")]
+    Bug,
+}
+
 /// Asks, and keeps answers.
+#[derive(Debug)]
 pub(super) struct Asker {
     run: Arc<RunDirectory>,
     health: Fresh<Asked>,
     metrics: Fresh<Text>,
+    customers: Arc<Semaphore>,
 }
 
 /// An answer, while it is fresh.
+#[derive(Debug)]
 struct Fresh<T>(Mutex<Option<(Instant, T)>>);
 
 impl<T: Clone + Send + 'static> Fresh<T> {
@@ -65,12 +94,49 @@ impl<T: Clone + Send + 'static> Fresh<T> {
 
 impl Asker {
     /// Of the service at `run`.
-    pub(super) fn new(run: RunDirectory) -> Asker {
+    pub(super) fn new(run: Arc<RunDirectory>) -> Asker {
         Asker {
-            run: Arc::new(run),
+            run,
             health: Fresh(Mutex::new(None)),
             metrics: Fresh(Mutex::new(None)),
+            customers: Arc::new(Semaphore::new(CUSTOMERS_MAX)),
         }
+    }
+
+    /// What is answered by a text.
+    pub(super) async fn text(&self, request: Request) -> Result<String, Unasked> {
+        let ask = move |run: &Path| ask_text(run, &request, CUSTOMER_PATIENCE, CUSTOMER_BYTES_MAX);
+        self.customer(move |run: &Path| Ok(ask(run)?)).await
+    }
+
+    /// What is answered by a descriptor.
+    pub(super) async fn descriptor(&self, request: Request) -> Result<OwnedFd, Unasked> {
+        self.customer(move |run| {
+            let mut given = None;
+            ask(run, &request, PATIENCE, |_, fd| {
+                given = given.take().or(fd);
+                Ok(())
+            })?;
+            given.ok_or(Unasked::Nothing)
+        })
+        .await
+    }
+
+    async fn customer<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Path) -> Result<T, Unasked> + Send + 'static,
+    ) -> Result<T, Unasked> {
+        let turn = Arc::clone(&self.customers).acquire_owned();
+        let turn = tokio::time::timeout(TURN_WITHIN, turn).await;
+        let turn = turn
+            .map_err(|_| Unasked::Busy)?
+            .map_err(|_| Unasked::Busy)?;
+        let run = Arc::clone(&self.run);
+        let asked = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            job(&run.path)
+        });
+        asked.await.map_err(|_| Unasked::Bug)?
     }
 
     pub(super) async fn health(&self) -> Asked {

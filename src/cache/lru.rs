@@ -31,6 +31,11 @@ impl<K: Hash + Eq, V> ByteLru<K, V> {
         self.entries.get(key).map(|(value, _)| value)
     }
 
+    /// The same, to be changed; its weight stays.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.entries.get_mut(key).map(|(value, _)| value)
+    }
+
     /// Whether `key` is there; its place in the order stays.
     pub fn contains(&self, key: &K) -> bool {
         self.entries.contains(key)
@@ -38,28 +43,40 @@ impl<K: Hash + Eq, V> ByteLru<K, V> {
 
     /// Adds or replaces `key`; answers how many others had to go.
     pub fn insert(&mut self, key: K, value: V, weight_bytes: u64) -> u64 {
-        if let Some((_, old)) = self.entries.pop(&key) {
+        let mut evicted = 0;
+        self.insert_with(key, value, weight_bytes, |_| evicted += 1);
+        evicted
+    }
+
+    /// The same, naming each of the others to `gone`.
+    pub fn insert_with(&mut self, key: K, value: V, weight_bytes: u64, mut gone: impl FnMut(K)) {
+        if weight_bytes > self.limit_bytes {
+            if let Some((_, old)) = self.entries.pop(&key) {
+                self.used_bytes -= old;
+            }
+            return;
+        }
+        if let Some((_, old)) = self.entries.put(key, (value, weight_bytes)) {
             self.used_bytes -= old;
         }
-        if weight_bytes > self.limit_bytes {
-            return 0;
-        }
-        self.entries.put(key, (value, weight_bytes));
         self.used_bytes += weight_bytes;
-        let mut evicted = 0;
         while self.used_bytes > self.limit_bytes
-            && let Some((_, (_, weight))) = self.entries.pop_lru()
+            && let Some((key, (_, weight))) = self.entries.pop_lru()
         {
             self.used_bytes -= weight;
-            evicted += 1;
+            gone(key);
         }
-        evicted
     }
 
     /// Removes everything.
     pub fn clear(&mut self) {
         self.entries = LruCache::unbounded();
         self.used_bytes = 0;
+    }
+
+    /// What they may weigh.
+    pub fn limit_bytes(&self) -> u64 {
+        self.limit_bytes
     }
 
     /// What all values weigh together.

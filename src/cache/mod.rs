@@ -3,14 +3,16 @@
 //! Guarantees: what is read through [`CachedReader`] is what its source
 //! produces; the blocks kept never outgrow the budget; no span is decoded by
 //! two threads at once (`flight`), and readers whose next reads can be told find
-//! them decoded ahead (`sequence`, `prefetch`). No lock is held across a
+//! them decoded ahead (`sequence`, `prefetch`), also those of a start that was recorded
+//! (`plan`). No lock is held across a
 //! decode, and a reader makes progress however small the cache is: the leader
 //! of a flight takes its bytes as they are produced, not from the cache.
 
 mod flight;
 pub mod lru;
-mod prefetch;
-mod sequence;
+mod plan;
+pub(crate) mod prefetch;
+pub(crate) mod sequence;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -19,27 +21,40 @@ use parking_lot::Mutex;
 
 use crate::budget::{Block, Kind, MemoryBudget, Reservation};
 use crate::metrics::Metrics;
+use crate::profile::Step;
 use crate::source::{BlockInfo, BlockSource, ReadAt, SourceError};
+use crate::trace::{Outcome, watch};
 use crate::types::{BLOCK_BYTES, BlockNo, SpanNo};
 use flight::{Flights, Role};
 use lru::ByteLru;
+use plan::{Taken, Waiting};
 pub use prefetch::Prefetcher;
 use sequence::Sequences;
 
 /// What one cached block costs, however short it is: a whole piece of memory,
 /// and 128 bytes of map node, list links and count.
-const BLOCK_WEIGHT_BYTES: u64 = BLOCK_BYTES as u64 + 128;
+pub(crate) const BLOCK_WEIGHT_BYTES: u64 = BLOCK_BYTES as u64 + BLOCK_OVERHEAD_BYTES;
+
+/// What of that is not the block itself.
+pub(crate) const BLOCK_OVERHEAD_BYTES: u64 = 128;
 
 /// Names an image within the process; blocks of different images share one
 /// cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ImageId(pub u32);
 
-type Blocks = ByteLru<(ImageId, BlockNo), Block>;
+/// A block, and whether a plan brought it that nobody has read yet.
+struct Cached {
+    bytes: Block,
+    is_planned: bool,
+}
+
+type Blocks = ByteLru<(ImageId, BlockNo), Cached>;
 
 /// The blocks of all images of a process.
 pub struct BlockCache {
     blocks: Mutex<Blocks>,
+    waiting: Waiting,
     metrics: Arc<Metrics>,
     _reserved: Reservation,
 }
@@ -55,6 +70,7 @@ impl BlockCache {
         let blocks = Mutex::new(ByteLru::new(reserved.bytes()));
         Some(Self {
             blocks,
+            waiting: Waiting::default(),
             metrics,
             _reserved: reserved,
         })
@@ -70,8 +86,12 @@ impl BlockCache {
         self.blocks.lock().clear();
     }
 
-    fn get(&self, image: ImageId, block: BlockNo) -> Option<Block> {
-        self.blocks.lock().get(&(image, block)).cloned()
+    /// A block, and whether a plan brought it and this is the first to read it.
+    fn get(&self, image: ImageId, block: BlockNo) -> Option<(Block, bool)> {
+        let mut blocks = self.blocks.lock();
+        let found = blocks.get_mut(&(image, block))?;
+        let was_planned = std::mem::take(&mut found.is_planned);
+        Some((found.bytes.clone(), was_planned))
     }
 
     fn contains(&self, image: ImageId, block: BlockNo) -> bool {
@@ -79,13 +99,37 @@ impl BlockCache {
     }
 
     fn insert(&self, image: ImageId, block: BlockNo, bytes: Block) {
+        let read = Cached {
+            bytes,
+            is_planned: false,
+        };
         let evicted = self
             .blocks
             .lock()
-            .insert((image, block), bytes, BLOCK_WEIGHT_BYTES);
+            .insert((image, block), read, BLOCK_WEIGHT_BYTES);
         if evicted > 0 {
             self.metrics.counters.cache_evicted_blocks.add(evicted);
         }
+    }
+
+    /// Keeps a block for a plan if that evicts nothing; whether there was room.
+    fn insert_planned(&self, image: ImageId, block: BlockNo, bytes: Block) -> bool {
+        let mut blocks = self.blocks.lock();
+        let free = blocks.limit_bytes().saturating_sub(blocks.used_bytes());
+        if free < BLOCK_WEIGHT_BYTES {
+            return false;
+        }
+        if !blocks.contains(&(image, block)) {
+            let is_planned = true;
+            let planned = Cached { bytes, is_planned };
+            blocks.insert((image, block), planned, BLOCK_WEIGHT_BYTES);
+        }
+        true
+    }
+
+    /// How many blocks a plan may bring.
+    fn planned_blocks_max(&self) -> u64 {
+        plan::blocks_max(self.blocks.lock().limit_bytes())
     }
 }
 
@@ -129,6 +173,14 @@ impl CachedReader {
         })
     }
 
+    fn cached(&self, block: BlockNo) -> Option<Block> {
+        let (bytes, was_planned) = self.cache.get(self.image, block)?;
+        if was_planned {
+            self.metrics.counters.profile_hit_blocks.add(1);
+        }
+        Some(bytes)
+    }
+
     /// Copies the part of `at..` that block `info` holds to the front of `buf`;
     /// answers how many bytes that was.
     fn copy_block(info: &BlockInfo, bytes: &[u8], at: u64, buf: &mut [u8]) -> usize {
@@ -148,19 +200,27 @@ impl CachedReader {
 
     /// Fills the front of `buf` with bytes from `at`, which is in the uncached
     /// block `info`; answers how many bytes.
-    fn read_missing(&self, info: BlockInfo, at: u64, buf: &mut [u8]) -> Result<usize, SourceError> {
+    fn read_missing(
+        &self,
+        info: BlockInfo,
+        at: u64,
+        buf: &mut [u8],
+        outcome: &mut Outcome,
+    ) -> Result<usize, SourceError> {
+        let _waits = self.cache.waiting.begin();
         loop {
             match self.flights.join(info.span) {
                 Role::Leader(lead) => {
-                    if let Some(bytes) = self.cache.get(self.image, info.no) {
+                    if let Some(bytes) = self.cached(info.no) {
+                        outcome.joined += 1;
                         return Ok(Self::copy_block(&info, &bytes, at, buf));
                     }
-                    return self.decode(&lead, info, at, buf);
+                    return self.decode(&lead, info, at, buf, outcome);
                 }
                 Role::Waiter(flight) => {
                     flight.wait_for(info.no);
-                    if let Some(bytes) = self.cache.get(self.image, info.no) {
-                        self.metrics.counters.cache_joined_blocks.add(1);
+                    if let Some(bytes) = self.cached(info.no) {
+                        outcome.joined += 1;
                         return Ok(Self::copy_block(&info, &bytes, at, buf));
                     }
                     flight.wait_for_end();
@@ -177,12 +237,13 @@ impl CachedReader {
         info: BlockInfo,
         at: u64,
         buf: &mut [u8],
+        outcome: &mut Outcome,
     ) -> Result<usize, SourceError> {
         let last = self.last_missing(info, at + buf.len() as u64)?;
         let mut filled = 0;
         self.source.produce(info.no, &mut |produced, bytes| {
             if produced.no >= info.no {
-                self.metrics.counters.cache_miss_blocks.add(1);
+                outcome.misses += 1;
                 filled +=
                     Self::copy_block(&produced, &bytes, at + filled as u64, &mut buf[filled..]);
             }
@@ -237,6 +298,39 @@ impl CachedReader {
         })
     }
 
+    /// Decodes what is missing of a step's blocks into the cache, as far as there is
+    /// room, unless somebody is at its span already.
+    fn take_step(&self, step: &Step) -> Result<Taken, SourceError> {
+        let blocks = self.source.blocks_of(step.span)?;
+        let wanted = step.first.0.max(blocks.start)..blocks.end.min(step.last.0.saturating_add(1));
+        let missing = |no: &u32| !self.cache.contains(self.image, BlockNo(*no));
+        let (Some(first), Some(last)) = (wanted.clone().find(missing), wanted.rev().find(missing))
+        else {
+            return Ok(Taken::Whole);
+        };
+        let Role::Leader(lead) = self.flights.join(step.span) else {
+            return Ok(Taken::Whole);
+        };
+        self.metrics.counters.profile_spans.add(1);
+        let mut taken = Taken::Whole;
+        self.source
+            .produce(BlockNo(first), &mut |produced, bytes| {
+                // What comes before was not read by the start.
+                if produced.no.0 >= first {
+                    if !self.cache.insert_planned(self.image, produced.no, bytes) {
+                        taken = Taken::Full;
+                        return ControlFlow::Break(());
+                    }
+                    lead.produced(produced.no);
+                }
+                match produced.no.0 >= last {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            })?;
+        Ok(taken)
+    }
+
     /// Notes a read, and has the rest of its span and the next ones decoded if it
     /// tells that they will be read.
     fn note(&self, at: u64, len: usize) {
@@ -250,6 +344,42 @@ impl CachedReader {
             && let Ok(info) = self.source.block_at(last)
         {
             prefetcher.ask(pattern, info.span, self.source.span_count());
+        }
+    }
+
+    /// Fills `buf` from `at`, counting how the blocks were found.
+    fn read_blocks(
+        &self,
+        at: u64,
+        buf: &mut [u8],
+        outcome: &mut Outcome,
+    ) -> Result<(), SourceError> {
+        let mut filled = 0;
+        while filled < buf.len() {
+            let from = at + filled as u64;
+            let info = self.source.block_at(from)?;
+            let rest = &mut buf[filled..];
+            filled += match self.cached(info.no) {
+                Some(bytes) => {
+                    outcome.hits += 1;
+                    Self::copy_block(&info, &bytes, from, rest)
+                }
+                None => self.read_missing(info, from, rest, outcome)?,
+            };
+        }
+        Ok(())
+    }
+
+    fn count(&self, outcome: Outcome) {
+        let counters = &self.metrics.counters;
+        for (counter, blocks) in [
+            (&counters.cache_hit_blocks, outcome.hits),
+            (&counters.cache_joined_blocks, outcome.joined),
+            (&counters.cache_miss_blocks, outcome.misses),
+        ] {
+            if blocks > 0 {
+                counter.add(blocks.into());
+            }
         }
     }
 
@@ -274,37 +404,30 @@ impl ReadAt for CachedReader {
     fn read_exact_at(&self, at: u64, buf: &mut [u8]) -> Result<(), SourceError> {
         self.check(at, buf.len())?;
         self.note(at, buf.len());
-        let mut filled = 0;
-        while filled < buf.len() {
-            let from = at + filled as u64;
-            let info = self.source.block_at(from)?;
-            let rest = &mut buf[filled..];
-            filled += match self.cache.get(self.image, info.no) {
-                Some(bytes) => {
-                    self.metrics.counters.cache_hit_blocks.add(1);
-                    Self::copy_block(&info, &bytes, from, rest)
-                }
-                None => self.read_missing(info, from, rest)?,
-            };
-        }
+        let mut outcome = Outcome::default();
+        let read = self.read_blocks(at, buf, &mut outcome);
+        self.count(outcome);
+        read?;
+        watch::found(at, buf.len(), outcome);
         // Once for all the places: it is a system call.
         self.source.intact()
     }
 
     fn try_read_exact_at(&self, at: u64, buf: &mut [u8]) -> Result<bool, SourceError> {
         self.check(at, buf.len())?;
-        let (mut filled, mut blocks) = (0, 0);
+        let (mut filled, mut outcome) = (0, Outcome::default());
         while filled < buf.len() {
             let from = at + filled as u64;
             let info = self.source.block_at(from)?;
-            let Some(bytes) = self.cache.get(self.image, info.no) else {
+            let Some(bytes) = self.cached(info.no) else {
                 return Ok(false);
             };
             filled += Self::copy_block(&info, &bytes, from, &mut buf[filled..]);
-            blocks += 1;
+            outcome.hits += 1;
         }
         self.source.intact()?;
-        self.metrics.counters.cache_hit_blocks.add(blocks);
+        self.count(outcome);
+        watch::found(at, buf.len(), outcome);
         self.note(at, buf.len());
         Ok(true)
     }

@@ -26,7 +26,7 @@ const READERS: usize = 16;
 
 /// What a read belongs to, if that tells what is read next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pattern {
+pub(crate) enum Pattern {
     /// A long run of reads, each of which goes on where the last one ended.
     Run,
     /// Reads near to one another.
@@ -35,7 +35,7 @@ pub(super) enum Pattern {
 
 /// The readers of one image, most recent last.
 #[derive(Debug, Default)]
-pub(super) struct Sequences {
+pub(crate) struct Sequences {
     runs: Vec<Run>,
 }
 
@@ -47,7 +47,7 @@ struct Run {
 
 impl Sequences {
     /// Records a read of `start..end`; answers what it belongs to.
-    pub(super) fn record(&mut self, start: u64, end: u64) -> Option<Pattern> {
+    pub(crate) fn record(&mut self, start: u64, end: u64) -> Option<Pattern> {
         let is_near = |run: &&Run| start <= run.end + NEAR_BYTES && run.start <= end + NEAR_BYTES;
         let has_neighbours = self.runs.iter().filter(is_near).count() >= NEIGHBOURS;
         let follows = |run: &Run| start + GAP_BYTES >= run.end && start <= run.end + GAP_BYTES;

@@ -5,18 +5,25 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
 use crate::source::BlockSink;
+use crate::source::SpanPlace;
 use crate::types::BLOCK_BYTES;
 
-const SPAN_BLOCKS: u32 = 10;
+pub(super) const SPAN_BLOCKS: u32 = 10;
 
 /// A stream of known bytes whose decoder cannot be kept: each call starts at
 /// the span's first block.
-struct Counting {
+pub(super) struct Counting {
     len: u64,
     decoded_blocks: AtomicU64,
     fail_in: Option<SpanNo>,
     is_damaged: AtomicBool,
     budget: MemoryBudget,
+}
+
+impl Counting {
+    pub(super) fn decoded(&self) -> u64 {
+        self.decoded_blocks.load(Ordering::Relaxed)
+    }
 }
 
 fn byte(at: u64) -> u8 {
@@ -60,6 +67,18 @@ impl BlockSource for Counting {
         Ok(span.0 * SPAN_BLOCKS..all.min((span.0 + 1) * SPAN_BLOCKS))
     }
 
+    fn place_of(&self, span: SpanNo) -> Result<SpanPlace, SourceError> {
+        let at = u64::from(span.0 * SPAN_BLOCKS) * u64::from(BLOCK_BYTES);
+        Ok(SpanPlace {
+            stream: at,
+            archive: at,
+        })
+    }
+
+    fn archive_len(&self) -> u64 {
+        self.len
+    }
+
     fn intact(&self) -> Result<(), SourceError> {
         match self.is_damaged.load(Ordering::Relaxed) {
             true => Err(SourceError::Tables { what: "all of it" }),
@@ -90,7 +109,7 @@ impl BlockSource for Counting {
     }
 }
 
-fn reader(
+pub(super) fn reader(
     len: u64,
     total_budget: u64,
     fail_in: Option<SpanNo>,
@@ -111,14 +130,14 @@ fn reader(
     )
 }
 
-fn assert_reads(reader: &CachedReader, at: u64, len: usize) {
+pub(super) fn assert_reads(reader: &CachedReader, at: u64, len: usize) {
     let mut buf = vec![0; len];
     reader.read_exact_at(at, &mut buf).unwrap();
     let expected: Vec<u8> = (at..at + len as u64).map(byte).collect();
     assert!(buf == expected, "bytes {at}..{}", at + len as u64);
 }
 
-const MIB: u64 = 1024 * 1024;
+pub(super) const MIB: u64 = 1024 * 1024;
 
 #[test]
 fn any_range_reads_right_and_ranges_outside_are_refused() {

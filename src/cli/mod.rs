@@ -3,15 +3,18 @@
 //! Exit status: 0 done, 1 the job failed or what it judged is bad, 2 wrong usage. Errors go to standard
 //! error as one line that begins with `distrofs:` and says what to do next.
 
+mod admin;
 mod args;
 mod cat;
 mod doctor;
 mod index;
 mod inspect;
+mod lab;
 mod logging;
 mod ls;
 mod mount;
 mod opening;
+mod profile;
 mod progress;
 
 mod run;
@@ -21,7 +24,6 @@ mod service;
 mod serving;
 
 mod stats;
-mod table;
 mod text;
 mod umount;
 mod verify;
@@ -66,10 +68,13 @@ pub fn run() -> ExitCode {
         Command::Detach(job) => service::detach(&job),
         Command::Status(job) => service::status(&job),
         Command::Image(job) => return conclude(service::image(job)),
+        Command::Admin(job) => admin::run(job),
         Command::Abort(job) => service::abort(job),
         Command::Worker { home } => serve::work(&home),
-        Command::Api { run, listen } => serve::api(run, listen),
+        Command::Api { run } => serve::api(&run),
         Command::EmperorLog { .. } => return serve::append(),
+        Command::Profile(job) => profile::run(&job),
+        Command::Lab(job) => lab::run(job),
         Command::Inspect(job) => return conclude(inspect::run(&job)),
         Command::Verify(job) => return conclude(verify::run(&job)),
         Command::Doctor(job) => return conclude(doctor::run(&job)),

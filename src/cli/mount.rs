@@ -27,6 +27,7 @@ impl Job {
         for setting in &args.tune {
             tuning.set(setting)?;
         }
+        tuning.profile &= !args.no_profile;
         let options = MountOptions::parse(&args.options.join(","))?;
         Ok(Self {
             serve: Serve {
@@ -79,7 +80,9 @@ fn serve(job: &Job, ready: Ready) -> Result<(), Failure> {
     // Ctrl-C ends indexing at once. From here on no thread may be started that
     // a signal could find and kill the process by.
     let signals = Signals::block()?;
-    let Serving { mounted, session } = serving::start(&opened, &job.serve, &metrics)?;
+    let Serving {
+        mounted, session, ..
+    } = serving::start(&opened, &job.serve, &metrics)?;
     let mounted = Arc::new(mounted);
     let _watcher = signals.watch(ending(Arc::clone(&mounted)))?;
     ready.tell()?;

@@ -31,6 +31,16 @@ impl Bar {
         Self(bar)
     }
 
+    /// A bar for so many records of a trace.
+    pub(super) fn of_records(label: &str, total: u64) -> Self {
+        let bar = Self::new(label, total);
+        let template = "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.0.set_style(style);
+        }
+        bar
+    }
+
     /// Moves the bar to `bytes`.
     pub(super) fn at(&self, bytes: u64) {
         self.0.set_position(bytes);

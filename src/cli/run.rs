@@ -5,14 +5,19 @@
 //! child, and ends with it, however it ends. All mounts are made in mount
 //! namespaces of the two, and what is written is kept in memory: nothing is left.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::args::{OwnerArg, Run};
+use super::lab::collect::{Collector, Feed};
+use super::lab::record::{self, Recorded};
 use super::opening::{self, Opened, say_made};
 use super::serving::{self, Serve, Serving};
 use super::{Failure, text};
@@ -24,6 +29,9 @@ use crate::sys::mount::MountOptions;
 use crate::sys::signal::Signals;
 use crate::sys::{namespace, pass, tree};
 use crate::view::{self, Composed, Dir, Image, SOURCE, Wanted};
+
+/// The largest trace that is written.
+const TRACE_BYTES_MAX: u64 = 256 << 20;
 
 /// The longest name that a host can have, less some room.
 const HOSTNAME_CHARS_MAX: usize = 63;
@@ -42,6 +50,8 @@ fn start(job: Run) -> Result<u8, Failure> {
     let metrics = Arc::new(Metrics::default());
     let opened = opening::open(&job.archive, &job.indexing, false, &metrics)?;
     say_made(&opened.index);
+    // Opened where the caller sees it: some directories are covered later.
+    let trace = job.trace.as_deref().map(record::create).transpose()?;
     let is_of_user = !namespace::may_mount();
     if is_of_user {
         if job.owner.is_some() {
@@ -68,10 +78,48 @@ fn start(job: Run) -> Result<u8, Failure> {
         container::run(outside, &program, &root, theirs, &socket)
     })?;
     // The socket is closed by an error, upon which the child ends.
-    let (_serving, composed) = compose(&job, &opened, &place, is_of_user, &metrics)?;
+    let (serving, composed) = compose(&job, &opened, &place, is_of_user, &metrics)?;
+    let tracing = trace.map(|to| Tracing::begin(&serving, to, job.trace_for));
+    let tracing = tracing.transpose()?;
     pass::send(&socket, composed.tree.as_fd())?;
     drop((composed, socket));
-    attend(&child, &mut signals)
+    let status = attend(&child, &mut signals)?;
+    if let (Some(tracing), Some(path)) = (tracing, &job.trace) {
+        let recorded = tracing.end()?;
+        if !job.trace_quiet {
+            record::tell(path, &recorded, false)?;
+        }
+    }
+    Ok(status)
+}
+
+/// A trace that is written while the command runs.
+struct Tracing {
+    ended: Arc<AtomicBool>,
+    thread: JoinHandle<Result<Recorded, Failure>>,
+}
+
+impl Tracing {
+    fn begin(serving: &Serving, to: File, limit: Option<Duration>) -> Result<Tracing, Failure> {
+        let feed = Feed::Here(Arc::clone(&serving.recording));
+        let command = std::env::args().collect::<Vec<_>>().join(" ");
+        let mut collector = Collector::begin(vec![feed], || Ok(to), TRACE_BYTES_MAX, &command)?;
+        let ended = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&ended);
+        let thread = std::thread::Builder::new()
+            .name("trace".to_owned())
+            .spawn(move || {
+                collector.until(&told, limit, |_, _| {})?;
+                collector.finish()
+            })?;
+        Ok(Tracing { ended, thread })
+    }
+
+    fn end(self) -> Result<Recorded, Failure> {
+        self.ended.store(true, Ordering::Relaxed);
+        let ended = self.thread.join();
+        ended.map_err(|_| "writing the trace failed")?
+    }
 }
 
 fn attend(child: &Child, signals: &mut Signals) -> Result<u8, Failure> {
@@ -122,7 +170,10 @@ fn compose(
         devices: false,
         root: job.root.clone(),
         options: MountOptions::default(),
-        tuning: FuseTuning::default(),
+        tuning: FuseTuning {
+            profile: !job.no_profile,
+            ..FuseTuning::default()
+        },
     };
     let serving = serving::start(opened, &serve, metrics)?;
     let image = Image::mounted(&place.image)?;

@@ -1,8 +1,7 @@
 //! `distrofs serve`, and the processes that it starts.
 
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use tracing::Level;
@@ -42,8 +41,9 @@ pub(super) fn work(home: &Path) -> Result<(), Failure> {
     done.map_err(|error| format!("the worker of {}: {error}", home.display()).into())
 }
 
-pub(super) fn api(run: PathBuf, listen: SocketAddr) -> Result<(), Failure> {
-    Ok(api::run(&api::Job { run, listen }, given()?)?)
+pub(super) fn api(run: &Path) -> Result<(), Failure> {
+    let done = api::run(Link::from(given()?));
+    done.map_err(|error| format!("HTTP for {}: {error}", run.display()).into())
 }
 
 /// What a container made of its log is no failure of this program.

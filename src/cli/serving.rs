@@ -13,9 +13,11 @@ use crate::fuse::{Connection, SessionHandle};
 use crate::index::Index;
 use crate::inspect::CONTAINER_IDS;
 use crate::metrics::Metrics;
-use crate::serving::{Parts, Prepared, Shared, settle};
+use crate::serving::recording::Recording;
+use crate::serving::{Parts, Prepared, Shared, Warmer, settle};
+use crate::source::BlockSource;
 use crate::source::tables::SECTION_WINDOWS;
-use crate::store::{Archive, Image, OpenedIndex};
+use crate::store::{Archive, Image, OpenedIndex, find_profile, profile_places};
 use crate::sys::breadcrumbs::Crumb;
 use crate::sys::mount::{self, Mount, MountOptions, MountRequest};
 
@@ -39,6 +41,7 @@ pub(super) struct Serve {
 pub(super) struct Serving {
     pub(super) mounted: Mount,
     pub(super) session: SessionHandle,
+    pub(super) recording: Arc<Recording>,
 }
 
 /// Mounts an image. When this returns, the mount has answered. Starts threads.
@@ -50,7 +53,7 @@ pub(super) fn start(
     let shared = Shared::new(how.memory_bytes, metrics)?;
     read_tables(&opened.index, how.memory_bytes);
     let image = Image::sharing(&opened.archive, &opened.index, shared.decoders(), metrics)?;
-    let index = image.index.clone();
+    let (index, span_count) = (image.index.clone(), image.source.span_count());
     let root = served::root(how.root.as_deref(), &index)?;
     let options = FsOptions {
         root,
@@ -65,7 +68,11 @@ pub(super) fn start(
         archive_bytes: opened.archive.metadata().len(),
         index_bytes: opened.index.sidecar.len(),
     };
-    let prepared = Prepared::new(parts, options, &shared, metrics)?;
+    let prepared = Prepared::new(parts, options, &how.tuning, (&shared, metrics))?;
+    let recording = Arc::clone(prepared.recording());
+    if how.tuning.profile {
+        warm(opened, span_count, prepared.warmer());
+    }
     let request = MountRequest {
         source: opened.archive.real_path().into(),
         target: how.mountpoint.clone(),
@@ -76,7 +83,7 @@ pub(super) fn start(
         flags: how.options.clone(),
     };
     let (mounted, connection) = mount::mount(&request)?;
-    let session = prepared.serve(Connection::Fresh(connection), &how.tuning, Crumb::default())?;
+    let session = prepared.serve(Connection::Fresh(connection), Crumb::default())?;
     if how.tuning.read_ahead_kib > 0
         && let Err(error) = mounted.set_read_ahead(how.tuning.read_ahead_kib)
     {
@@ -88,7 +95,20 @@ pub(super) fn start(
             mounted.target().display()
         )
     })?;
-    Ok(Serving { mounted, session })
+    Ok(Serving {
+        mounted,
+        session,
+        recording,
+    })
+}
+
+/// Prefetches what a start reads, if there is a profile of one.
+fn warm(opened: &Opened, span_count: u32, warmer: &Warmer) {
+    let places = profile_places(&opened.archive, &opened.index.place);
+    if let Some((place, profile)) = find_profile(&places, opened.index.digest(), span_count) {
+        tracing::info!(profile = %place.display(), "a start profile is used");
+        warmer.warm(&profile);
+    }
 }
 
 /// Has the tables of the index read while mounting goes on: the first users

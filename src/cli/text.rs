@@ -1,10 +1,8 @@
-//! How durations, kinds of files and names are written for people.
-
-use std::borrow::Cow;
-use std::fmt::Write as _;
+//! How durations and kinds of files are written for people.
 
 use crate::index::FileKind;
-pub(super) use crate::text::{bytes, count, time};
+pub(super) use crate::inspect::report::kind_name as kind;
+pub(super) use crate::text::{bytes, count, printable, time};
 
 /// `93784.5` seconds as `1 d 2 h 3 min 4 s`, without leading zeros.
 pub(super) fn duration(seconds: f64) -> String {
@@ -24,19 +22,6 @@ pub(super) fn duration(seconds: f64) -> String {
     let shown = parts.iter().skip_while(|(n, unit)| *n == 0 && *unit != "s");
     let shown: Vec<_> = shown.map(|(n, unit)| format!("{n} {unit}")).collect();
     shown.join(" ")
-}
-
-/// What a kind of file is called.
-pub(super) fn kind(kind: FileKind) -> &'static str {
-    match kind {
-        FileKind::Regular => "file",
-        FileKind::Directory => "directory",
-        FileKind::Symlink => "symlink",
-        FileKind::Fifo => "fifo",
-        FileKind::Socket => "socket",
-        FileKind::CharDevice => "character device",
-        FileKind::BlockDevice => "block device",
-    }
 }
 
 /// Its letter in `ls -l`.
@@ -74,30 +59,6 @@ pub(super) fn permissions(perm: u16) -> String {
     text
 }
 
-/// A name for a terminal: control characters and bytes that are not UTF-8 are
-/// escaped, so that a name from an archive cannot move the cursor.
-pub(super) fn printable(name: &[u8]) -> Cow<'_, str> {
-    match std::str::from_utf8(name) {
-        Ok(text) if !text.chars().any(char::is_control) => Cow::Borrowed(text),
-        _ => {
-            let mut text = String::with_capacity(name.len() + 8);
-            for chunk in name.utf8_chunks() {
-                for c in chunk.valid().chars() {
-                    if c.is_control() {
-                        text.extend(c.escape_default());
-                    } else {
-                        text.push(c);
-                    }
-                }
-                for byte in chunk.invalid() {
-                    let _infallible = write!(text, "\\x{byte:02x}");
-                }
-            }
-            Cow::Owned(text)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,12 +67,6 @@ mod tests {
     fn durations_are_readable() {
         assert_eq!(duration(0.9), "0 s");
         assert_eq!(duration(93_784.5), "1 d 2 h 3 min 4 s");
-    }
-
-    #[test]
-    fn a_name_cannot_speak_to_the_terminal() {
-        assert_eq!(printable(b"plain \xc3\xa9"), "plain \u{e9}");
-        assert_eq!(printable(b"\x1b[2J\n\xff"), "\\u{1b}[2J\\n\\xff");
     }
 
     #[test]

@@ -154,6 +154,10 @@ pub struct FuseTuning {
     pub spin: Duration,
     /// Turn file handles back into inodes, for overlayfs and NFS.
     pub export: bool,
+    /// Decode ahead of readers whose next reads can be told.
+    pub ahead: bool,
+    /// Prefetch what a start profile names.
+    pub profile: bool,
     /// Threads that take requests from the kernel.
     pub threads: u8,
     /// Threads for reads that take decoding or a disk.
@@ -181,6 +185,8 @@ impl Default for FuseTuning {
             xattr_enosys: true,
             spin: Duration::from_micros(200),
             export: true,
+            ahead: true,
+            profile: true,
             threads: 1,
             workers: 4,
             read_deadline: Duration::from_secs(30),
@@ -190,7 +196,7 @@ impl Default for FuseTuning {
 
 impl FuseTuning {
     /// What [`set`](Self::set) knows.
-    pub const KEYS: [&str; 16] = [
+    pub const KEYS: [&str; 18] = [
         "no_open",
         "no_opendir",
         "ttl_s",
@@ -204,6 +210,8 @@ impl FuseTuning {
         "xattr_enosys",
         "spin_us",
         "export",
+        "ahead",
+        "profile",
         "threads",
         "workers",
         "read_deadline_s",
@@ -244,6 +252,8 @@ impl FuseTuning {
                 )
             }
             "export" => self.export = text.switch()?,
+            "ahead" => self.ahead = text.switch()?,
+            "profile" => self.profile = text.switch()?,
             "threads" => self.threads = text.within(1, 16, "1 to 16 threads")?,
             "workers" => self.workers = text.within(1, 64, "1 to 64 threads")?,
             "read_deadline_s" => {

@@ -40,10 +40,34 @@ pub struct ServeConfig {
     pub containers: BTreeMap<String, ImageOf>,
     /// Settings of sessions, as `key=value`.
     pub tune: Vec<String>,
-    /// Where `/metrics` and `/healthz` are answered: an address of this machine for
-    /// itself, with a port. Empty for nowhere; port 0 for any that is free, which is
-    /// then in the file `api.addr` of the directory `run`.
+    /// Where HTTP is answered, `/api`, `/metrics` and `/healthz`: an address with a port.
+    /// Empty for nowhere; port 0 for any that is free, which is then in the file
+    /// `api.addr` of the directory `run`.
     pub listen: String,
+    /// Whether `listen` may be an address that other machines reach: passwords and
+    /// images then go through the network as they are.
+    pub insecure_http: bool,
+    /// Where HTTP is answered besides, for programs on this machine: a Unix socket.
+    /// Empty for nowhere; a name alone is one in the directory `run`.
+    pub socket: String,
+    /// Whether a proxy asks for others, and names them in `X-Forwarded-For`: tries of
+    /// passwords are counted by these addresses then.
+    pub forwarded: bool,
+    /// The directory of the database of customers, containers and distros: of
+    /// `api_user`, who must be able to get there.
+    pub registry: PathBuf,
+    /// This server, by its name in the registry: its containers get what is decided
+    /// there. Empty: all are on this one.
+    pub server: String,
+    /// The directory of the platform's distros, each a directory by its name.
+    pub distros: PathBuf,
+    /// What restarts a container: a program and its arguments, `{uid}` being the
+    /// container's number. None: its `vassal` file is touched, if it is there.
+    pub restart: Vec<String>,
+    /// The file of a container that an Emperor watches.
+    pub vassal: String,
+    /// How long an archive may be that is sent by HTTP.
+    pub image_bytes_max: ByteSize,
     /// The user that answers there, and may ask how everything is doing. Best one
     /// that is used for nothing else; never that of a home.
     pub api_user: u32,
@@ -97,6 +121,15 @@ impl Default for ServeConfig {
             containers: BTreeMap::new(),
             tune: Vec::new(),
             listen: "127.0.0.1:8080".to_owned(),
+            insecure_http: false,
+            socket: "api.sock".to_owned(),
+            forwarded: false,
+            registry: "/var/lib/distrofs-registry".into(),
+            server: String::new(),
+            distros: "/distros".into(),
+            restart: Vec::new(),
+            vassal: "/etc/uwsgi-emperor/vassals/{uid}.ini".to_owned(),
+            image_bytes_max: ByteSize(8 << 30),
             api_user: 65_534,
             log: LogFormat::Text,
         }
@@ -151,7 +184,12 @@ impl ServeConfig {
                 why: why.to_owned(),
             })
         };
-        for (setting, path) in [("homes", &self.homes), ("run", &self.run)] {
+        for (setting, path) in [
+            ("homes", &self.homes),
+            ("run", &self.run),
+            ("registry", &self.registry),
+            ("distros", &self.distros),
+        ] {
             if !path.is_absolute() {
                 return wrong(setting, "give an absolute path");
             }
@@ -181,6 +219,12 @@ impl ServeConfig {
             );
         }
         self.listen()?;
+        if self.socket.contains('/') && !self.socket.starts_with('/') {
+            return wrong("socket", "give an absolute path, or a name alone");
+        }
+        if !self.vassal.starts_with('/') || !self.vassal.contains("{uid}") {
+            return wrong("vassal", "give an absolute path with {uid} in it");
+        }
         if let Some(name) = self.containers.keys().find(|name| number(name).is_none()) {
             return wrong("containers", &format!("{name} is no number of a user"));
         }
@@ -200,13 +244,19 @@ impl ServeConfig {
         let parsed = self.listen.parse::<SocketAddr>().map_err(|_| {
             wrong("give an address with a port, such as 127.0.0.1:8080 or [::1]:8080, or nothing")
         })?;
-        match parsed.ip().is_loopback() {
+        match parsed.ip().is_loopback() || self.insecure_http {
             true => Ok(Some(parsed)),
             false => Err(wrong(
-                "there is no encryption and no password yet: give 127.0.0.1 or [::1], and let a \
-                 proxy in front of it answer others",
+                "nothing is encrypted: give 127.0.0.1 or [::1], and let a proxy in front of it \
+                 answer others; or set insecure_http = true",
             )),
         }
+    }
+
+    /// The Unix socket that HTTP is answered at, if there is one.
+    pub fn socket(&self) -> Option<PathBuf> {
+        let is_one = !self.socket.is_empty();
+        is_one.then(|| self.run.join(&self.socket))
     }
 
     /// The image that is chosen for a container.
@@ -291,11 +341,21 @@ mod tests {
             ("listen=0.0.0.0:8080", "proxy"),
             ("listen=192.0.2.1:8080", "proxy"),
             ("listen=8080", "127.0.0.1:8080"),
+            ("distros=here", "absolute"),
+            ("vassal=here/{uid}.ini", "absolute"),
+            ("vassal=/vassals", "{uid}"),
+            ("socket=a/b", "absolute"),
         ] {
             let mut config = ServeConfig::default();
             config.set(setting).unwrap();
             let error = config.check().unwrap_err().to_string();
             assert!(error.contains(word), "{setting}: {error}");
         }
+        let mut open = ServeConfig::default();
+        for setting in ["listen=0.0.0.0:8080", "insecure_http=true", "socket="] {
+            open.set(setting).unwrap();
+        }
+        open.check().unwrap();
+        assert_eq!(open.socket(), None);
     }
 }

@@ -10,6 +10,7 @@ use std::ops::Range;
 use crate::fs::FsError;
 use crate::index::{Extent, IndexError};
 use crate::source::{ReadAt, SourceError};
+use crate::trace::watch;
 
 /// Whether a read may wait for a disk or a decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,7 @@ pub(super) fn read(
         }
         buf[filled..place.start].fill(0);
         let piece = &mut buf[place.clone()];
+        watch::at(at.saturating_add(place.start as u64));
         match patience {
             Patience::Wait => content.read_exact_at(stream, piece)?,
             Patience::NoWait if content.try_read_exact_at(stream, piece)? => {}

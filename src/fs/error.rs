@@ -53,6 +53,9 @@ pub enum FsError {
     /// The caller may not ask that.
     #[error("not permitted")]
     NotPermitted,
+    /// Somebody else records what is read, or this recording is over.
+    #[error("another recording is under way, or this one is over")]
+    NotNow,
     /// The report of a mount is longer than an ioctl can carry.
     #[error("the report is too long")]
     AnswerTooLong,
@@ -88,6 +91,7 @@ impl FsError {
             // Not ENOSYS: overlayfs and lsattr(1) take only this for "has none".
             FsError::NoIoctl => libc::ENOTTY,
             FsError::NotPermitted => libc::EPERM,
+            FsError::NotNow => libc::EBUSY,
             FsError::AnswerTooLong => libc::EOVERFLOW,
             FsError::IndexChanged | FsError::Deadline | FsError::Buried | FsError::Panicked => {
                 libc::EIO

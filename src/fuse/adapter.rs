@@ -69,6 +69,7 @@ impl Adapter {
         let Means {
             metrics,
             answers,
+            recorder,
             buffers,
             crumb,
         } = means;
@@ -78,8 +79,8 @@ impl Adapter {
             tuning,
             Arc::clone(&metrics),
             Arc::clone(&failures),
-            buffers,
-            crumb.clone(),
+            recorder,
+            (buffers, crumb.clone()),
         );
         Ok(Adapter {
             fs,
@@ -216,7 +217,9 @@ impl Filesystem for Adapter {
             offset,
             len: size,
         };
-        match catch_unwind(AssertUnwindSafe(|| self.reads.at_once(range, reply))) {
+        match catch_unwind(AssertUnwindSafe(|| {
+            self.reads.at_once(range, busy.arrived, reply)
+        })) {
             Ok(Some(reply)) => {
                 self.spin.rest();
                 self.reads.later(range, busy.arrived, reply);

@@ -14,6 +14,7 @@ use crate::fuse::pool::Pool;
 use crate::fuse::quiet::Quiet;
 use crate::metrics::{Metrics, Op};
 use crate::sys::breadcrumbs::Crumb;
+use crate::trace::{Asked, Recorder, Watched};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,7 @@ pub(super) struct Reads {
     fs: Arc<ImageFs>,
     metrics: Arc<Metrics>,
     failures: Arc<Failures>,
+    recorder: Arc<Recorder>,
     deadlines: Deadlines<(Range, ReplyData)>,
     buffers: Buffers,
     pool: Pool<Job>,
@@ -74,8 +76,8 @@ impl Reads {
         tuning: &FuseTuning,
         metrics: Arc<Metrics>,
         failures: Arc<Failures>,
-        buffers: Buffers,
-        crumb: Crumb,
+        recorder: Arc<Recorder>,
+        (buffers, crumb): (Buffers, Crumb),
     ) -> Reads {
         let (late, counted) = (Arc::clone(&failures), Arc::clone(&metrics));
         let deadlines = Deadlines::new(
@@ -87,15 +89,17 @@ impl Reads {
         );
         let (work, failed) = (Arc::clone(&fs), Arc::clone(&failures));
         let (done, taken) = (Arc::clone(&metrics), buffers.clone());
+        let noting = Arc::clone(&recorder);
         let pool = Pool::new(tuning.workers, move |job: Job| {
             let _open = crumb.open();
-            answer(&work, &failed, &taken, &job);
+            answer(&work, (&failed, &noting), &taken, &job);
             done.answered(Op::Read, job.arrived.elapsed());
         });
         Reads {
             fs,
             metrics,
             failures,
+            recorder,
             deadlines,
             buffers,
             pool,
@@ -103,15 +107,24 @@ impl Reads {
     }
 
     /// Answers if that takes no waiting; gives the reply back if it does.
-    pub(super) fn at_once(&self, range: Range, reply: ReplyData) -> Option<ReplyData> {
+    pub(super) fn at_once(
+        &self,
+        range: Range,
+        arrived: Instant,
+        reply: ReplyData,
+    ) -> Option<ReplyData> {
         let Some(mut buffer) = self.buffers.try_take(bytes(range.len)) else {
             return Some(reply);
         };
+        let watched = self.recorder.watch();
         let read = self
             .fs
             .read(range.ino, range.offset, &mut buffer, Patience::NoWait);
         match read {
-            Ok(Some(len)) => reply.data(&buffer[..len]),
+            Ok(Some(len)) => {
+                reply.data(&buffer[..len]);
+                note(watched, range, len, arrived);
+            }
             Ok(None) => return Some(reply),
             Err(error) => reply.error(self.failures.errno(Op::Read, range.ino, &error)),
         }
@@ -147,7 +160,12 @@ impl Reads {
     }
 }
 
-fn answer(fs: &ImageFs, failures: &Failures, buffers: &Buffers, job: &Job) {
+fn answer(
+    fs: &ImageFs,
+    (failures, recorder): (&Failures, &Recorder),
+    buffers: &Buffers,
+    job: &Job,
+) {
     if job.ticket.is_late() {
         return;
     }
@@ -155,6 +173,7 @@ fn answer(fs: &ImageFs, failures: &Failures, buffers: &Buffers, job: &Job) {
     let mut buffer = buffers.take(bytes(len));
     // Asked for patiently it is always done; a filesystem that has none is a bug and
     // no reason to answer with anything but an error.
+    let watched = recorder.watch();
     let done = fs.read(ino, offset, &mut buffer, Patience::Wait);
     let done = done.and_then(|len| len.ok_or(FsError::Panicked));
     // Gone if the deadline came first.
@@ -162,8 +181,23 @@ fn answer(fs: &ImageFs, failures: &Failures, buffers: &Buffers, job: &Job) {
         return;
     };
     match done {
-        Ok(len) => reply.data(&buffer[..len]),
+        Ok(len) => {
+            reply.data(&buffer[..len]);
+            note(watched, job.range, len, job.arrived);
+        }
         Err(error) => reply.error(failures.errno(Op::Read, ino, &error)),
+    }
+}
+
+/// Notes what was answered, if somebody wants to know.
+fn note(watched: Option<Watched<'_>>, range: Range, len: usize, arrived: Instant) {
+    if let Some(watched) = watched {
+        watched.answered(&Asked {
+            ino: range.ino,
+            offset: range.offset,
+            len,
+            arrived,
+        });
     }
 }
 

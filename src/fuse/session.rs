@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::sys::breadcrumbs::Crumb;
 use crate::sys::ioctl::Question;
 use crate::sys::nonblock::set_nonblocking;
+use crate::trace::Recorder;
 use crate::types::KernelOffer;
 
 /// Answers what a mount is asked by ioctl.
@@ -29,6 +30,8 @@ pub struct Means {
     pub metrics: Arc<Metrics>,
     /// What it answers when it is asked by ioctl.
     pub answers: Answers,
+    /// Notes reads while somebody wants to know of them.
+    pub recorder: Arc<Recorder>,
     /// Memory for replies, which other sessions use, too.
     pub buffers: Buffers,
     /// Marks each request that is worked on.

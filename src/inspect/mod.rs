@@ -13,12 +13,14 @@
 //! | [`requirements()`] | what a launcher needs, row by row |
 //! | [`Survey`] | everything that is counted in one walk |
 //! | [`Findings`] | the paths of one kind, one after the other |
+//! | [`report`] | all of it as JSON |
 //! | [`packages`] | what is installed, as dpkg, apk or rpm know it |
 
 mod lines;
 pub mod packages;
 mod programs;
 mod reader;
+pub mod report;
 mod requirements;
 mod subject;
 mod survey;

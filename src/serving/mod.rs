@@ -4,8 +4,10 @@
 //! Guarantees: however many images a process serves, their blocks share one cache,
 //! and everything one memory budget.
 
+pub mod recording;
 pub mod report;
 mod settle;
+mod warming;
 
 use std::io;
 use std::path::Path;
@@ -25,8 +27,10 @@ use crate::sys::breadcrumbs::Crumb;
 use crate::sys::ioctl::Question;
 use crate::types::Ino;
 use crate::view::Plan;
+use recording::Recording;
 use report::Reporter;
 pub use settle::settle;
+pub use warming::Warmer;
 
 /// Why an image cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +78,7 @@ impl Shared {
 
     /// Keeps nothing for later: nobody has read anything for a while.
     pub fn trim(&self) {
+        self.prefetcher.forget_plans();
         self.cache.clear();
         self.decoders.trim();
         self.buffers.trim();
@@ -121,33 +126,53 @@ impl std::fmt::Debug for Parts<'_> {
 pub struct Prepared {
     fs: Arc<ImageFs>,
     answers: Answers,
+    recording: Arc<Recording>,
+    warmer: Arc<Warmer>,
+    tuning: FuseTuning,
     buffers: Buffers,
     metrics: Arc<Metrics>,
 }
 
 impl Prepared {
-    /// Puts an image's filesystem together.
+    /// Puts an image's filesystem together, to be served in this way.
     pub fn new(
         parts: Parts<'_>,
         options: FsOptions,
-        shared: &Shared,
-        metrics: &Arc<Metrics>,
+        tuning: &FuseTuning,
+        (shared, metrics): (&Shared, &Arc<Metrics>),
     ) -> Result<Prepared, ServingError> {
-        let answers = answers(&parts, options.root, shared, metrics);
+        let source = Arc::clone(&parts.source);
+        let recording = Recording::new(source, parts.name, parts.version, shared.budget());
+        let recording = Arc::new(recording);
+        let answers = answers(&parts, options.root, (shared, metrics), &recording);
         let reader = CachedReader::new(
             ImageId(shared.images.fetch_add(1, Ordering::Relaxed)),
             parts.source,
             Arc::clone(&shared.cache),
-            Some(shared.prefetcher.handle()),
+            tuning.ahead.then(|| shared.prefetcher.handle()),
             Arc::clone(metrics),
         );
+        let warmer = Arc::new(Warmer::new(&reader, shared.prefetcher.handle()));
         let fs = ImageFs::new(parts.index, reader, options, Arc::clone(metrics))?;
         Ok(Prepared {
             fs: Arc::new(fs),
             answers,
+            recording,
+            warmer,
+            tuning: tuning.clone(),
             buffers: shared.buffers.clone(),
             metrics: Arc::clone(metrics),
         })
+    }
+
+    /// What records the reads of this image.
+    pub fn recording(&self) -> &Arc<Recording> {
+        &self.recording
+    }
+
+    /// What prefetches for starts of this image.
+    pub fn warmer(&self) -> &Arc<Warmer> {
+        &self.warmer
     }
 
     /// Serves it, marking with `crumb` what is worked on. When this returns, the mount
@@ -155,16 +180,16 @@ impl Prepared {
     pub fn serve(
         self,
         connection: Connection,
-        tuning: &FuseTuning,
         crumb: Crumb,
     ) -> Result<SessionHandle, SessionError> {
         let means = Means {
             metrics: self.metrics,
             answers: self.answers,
+            recorder: Arc::clone(self.recording.recorder()),
             buffers: self.buffers,
             crumb,
         };
-        fuse::serve(connection, self.fs, tuning, means)
+        fuse::serve(connection, self.fs, &self.tuning, means)
     }
 }
 
@@ -175,7 +200,12 @@ impl std::fmt::Debug for Prepared {
 }
 
 /// What the mount answers when it is asked by ioctl.
-fn answers(parts: &Parts<'_>, root: Ino, shared: &Shared, metrics: &Arc<Metrics>) -> Answers {
+fn answers(
+    parts: &Parts<'_>,
+    root: Ino,
+    (shared, metrics): (&Shared, &Arc<Metrics>),
+    recording: &Arc<Recording>,
+) -> Answers {
     let reporter = Reporter::new(
         Arc::clone(metrics),
         shared.budget().clone(),
@@ -186,11 +216,13 @@ fn answers(parts: &Parts<'_>, root: Ino, shared: &Shared, metrics: &Arc<Metrics>
     let (index, version) = (parts.index.clone(), parts.version);
     // An image never changes.
     let plan = OnceLock::new();
+    let recording = Arc::clone(recording);
     Box::new(move |question| match question {
         Question::Report => Ok(serde_json::to_vec(&reporter.report()).unwrap_or_default()),
         Question::Plan(from) => {
             let plan = plan.get_or_init(|| Plan::of(&index, root, version));
             Ok(plan.as_ref().map_err(Clone::clone)?.answer(from))
         }
+        Question::Trace(asked) => recording.answer(asked),
     })
 }

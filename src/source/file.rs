@@ -3,7 +3,7 @@
 //!
 //! Guarantees: reads are positioned and may happen at the same time; a file
 //! that became shorter is [`SourceError::Truncated`], never short or zero
-//! bytes. The length is that at the time of opening.
+//! bytes. The length is that at the time of opening, or what it will be.
 
 use std::fs::File;
 use std::io;
@@ -30,6 +30,12 @@ impl ArchiveFile {
     pub fn new(file: File, metrics: Arc<Metrics>) -> io::Result<Self> {
         let len = file.metadata()?.len();
         Ok(Self { file, len, metrics })
+    }
+
+    /// The same of a file that will be `len` bytes long, of which nothing is read
+    /// that is not there yet.
+    pub fn of_len(file: File, len: u64, metrics: Arc<Metrics>) -> Self {
+        Self { file, len, metrics }
     }
 
     /// The file.

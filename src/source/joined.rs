@@ -10,7 +10,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use super::tables::damaged;
-use super::{BlockInfo, BlockSink, BlockSource, SourceError};
+use super::{BlockInfo, BlockSink, BlockSource, SourceError, SpanPlace};
 use crate::types::{BlockNo, SpanNo};
 
 /// The stream of all parts, in order.
@@ -19,6 +19,7 @@ pub struct Joined {
     len: u64,
     span_count: u32,
     block_count: u32,
+    archive_len: u64,
 }
 
 struct Part {
@@ -27,6 +28,8 @@ struct Part {
     bytes: Range<u64>,
     spans: Range<u32>,
     blocks: Range<u32>,
+    /// How much of archives is before its own.
+    archive_start: u64,
 }
 
 impl std::fmt::Debug for Joined {
@@ -47,6 +50,7 @@ impl Joined {
             len: 0,
             span_count: 0,
             block_count: 0,
+            archive_len: 0,
         };
         let mut parts = Vec::with_capacity(sources.len());
         for (number, source) in (0..).zip(sources) {
@@ -64,12 +68,14 @@ impl Joined {
             None => 0,
         };
         source.intact()?;
-        let (len, span_count, block_count) = (
+        let (len, span_count, block_count, archive_len) = (
             self.len.checked_add(source.len()),
             self.span_count.checked_add(source.span_count()),
             self.block_count.checked_add(blocks),
+            self.archive_len.checked_add(source.archive_len()),
         );
-        let (Some(len), Some(span_count), Some(block_count)) = (len, span_count, block_count)
+        let (Some(len), Some(span_count), Some(block_count), Some(archive_len)) =
+            (len, span_count, block_count, archive_len)
         else {
             return Err(too_large);
         };
@@ -78,7 +84,9 @@ impl Joined {
             bytes: self.len..len,
             spans: self.span_count..span_count,
             blocks: self.block_count..block_count,
+            archive_start: self.archive_len,
         };
+        self.archive_len = archive_len;
         (self.len, self.span_count, self.block_count) = (len, span_count, block_count);
         Ok(part)
     }
@@ -123,6 +131,17 @@ impl Part {
         let range = range.filter(|(_, end)| *end <= self.blocks.end);
         let (start, end) = range.ok_or(damaged("a block outside of its stream"))?;
         Ok(start..end)
+    }
+
+    fn place_of(&self, span: SpanNo) -> Result<SpanPlace, SourceError> {
+        let own = self.source.place_of(SpanNo(span.0 - self.spans.start))?;
+        let outward = || {
+            Some(SpanPlace {
+                stream: self.bytes.start.checked_add(own.stream)?,
+                archive: self.archive_start.checked_add(own.archive)?,
+            })
+        };
+        outward().ok_or(damaged("a span outside of its stream"))
     }
 
     fn produce(&self, wanted: BlockNo, sink: &mut BlockSink<'_>) -> Result<(), SourceError> {
@@ -172,6 +191,17 @@ impl BlockSource for Joined {
         let found = found.filter(|_| span.0 < self.span_count);
         let (number, part) = found.ok_or(damaged("a span behind the last one"))?;
         part.blocks_of(span).map_err(|cause| of_part(number, cause))
+    }
+
+    fn place_of(&self, span: SpanNo) -> Result<SpanPlace, SourceError> {
+        let found = self.last_with(|part| part.spans.start <= span.0);
+        let found = found.filter(|_| span.0 < self.span_count);
+        let (number, part) = found.ok_or(damaged("a span behind the last one"))?;
+        part.place_of(span).map_err(|cause| of_part(number, cause))
+    }
+
+    fn archive_len(&self) -> u64 {
+        self.archive_len
     }
 
     fn intact(&self) -> Result<(), SourceError> {

@@ -22,7 +22,7 @@ mod reader;
 pub mod scan;
 pub mod tables;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +31,8 @@ pub use file::ArchiveFile;
 pub use joined::Joined;
 pub use kind::Kind;
 pub use pool::Decoders;
+pub(crate) use pool::KEPT_MAX;
+
 pub use reader::StreamSource;
 
 /// Bytes by offset. Implementations are shared between threads, and a call may
@@ -84,6 +86,15 @@ impl BlockInfo {
     }
 }
 
+/// Where a span starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanPlace {
+    /// Offset in the uncompressed stream.
+    pub stream: u64,
+    /// Offset in the archive.
+    pub archive: u64,
+}
+
 /// A stream that is produced in verified blocks, from the start of a span or
 /// wherever a kept decoder stands.
 pub trait BlockSource: Send + Sync {
@@ -103,6 +114,12 @@ pub trait BlockSource: Send + Sync {
 
     /// The numbers of the blocks of a span.
     fn blocks_of(&self, span: SpanNo) -> Result<Range<u32>, SourceError>;
+
+    /// Where a span starts.
+    fn place_of(&self, span: SpanNo) -> Result<SpanPlace, SourceError>;
+
+    /// How long the archive is that the stream is made from.
+    fn archive_len(&self) -> u64;
 
     /// Fails if what was said of places so far, by the two above, may be wrong.
     /// Produced blocks are verified, and right all the same.

@@ -21,7 +21,7 @@ use crate::budget::{Kind, MemoryBudget, Reservation};
 
 /// Decoders that are kept while nobody uses them: about as many files as are
 /// read in order at the same time.
-const KEPT_MAX: usize = 8;
+pub(crate) const KEPT_MAX: usize = 8;
 
 /// A decoder and what pays for it.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::gzip::decoder;
 use super::pool::{Decoders, Held, Lease, Share};
 use super::tables::{Span, Tables, checksum_seed, damaged};
-use super::{BlockInfo, BlockSink, BlockSource, Kind, ReadAt, SourceError};
+use super::{BlockInfo, BlockSink, BlockSource, Kind, ReadAt, SourceError, SpanPlace};
 use crate::metrics::Metrics;
 use crate::types::{BLOCK_BYTES, BlockNo, Region, SpanNo};
 
@@ -212,6 +212,18 @@ impl BlockSource for StreamSource {
     fn blocks_of(&self, span: SpanNo) -> Result<Range<u32>, SourceError> {
         let span = self.tables.span(span)?;
         Ok(span.first_block..span.end_block)
+    }
+
+    fn place_of(&self, span: SpanNo) -> Result<SpanPlace, SourceError> {
+        let span = self.tables.span(span)?;
+        Ok(SpanPlace {
+            stream: span.start,
+            archive: span.archive_bit / 8,
+        })
+    }
+
+    fn archive_len(&self) -> u64 {
+        self.tables.archive_len()
     }
 
     fn intact(&self) -> Result<(), SourceError> {

@@ -122,7 +122,7 @@ impl Archive {
             }
         };
         let place = place.map_or_else(|| default_place(self.path()), Path::to_owned);
-        let report = ingest(self, &place, options, metrics, progress, &|| true)?;
+        let report = ingest(self.into(), &place, options, metrics, progress, &|| true)?;
         let sidecar = Sidecar::open(&place)?;
         Ok(OpenedIndex {
             place,

@@ -4,6 +4,7 @@
 //! comes out (`index`), and one digests the archive behind them. The tables are
 //! spooled to the index's directory, so memory does not grow with the archive.
 
+use std::fs::Metadata;
 use std::io::{self, Write};
 use std::ops::{ControlFlow, Range};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
+use super::growth::Growing;
 use super::{Archive, StoreError, digest};
 use crate::index::build::{
     Arena, ArenaProvider, BuildOptions, Builder, Built, SectionSink, Warning,
@@ -73,42 +75,99 @@ pub(super) fn note(warning: &Warning) -> String {
     )
 }
 
-/// Indexes `archive` into the file `place`. `progress` gets the number of
+/// What is indexed: an archive that is there, or that is still being written.
+#[derive(Clone, Copy)]
+pub(super) struct Intake<'a> {
+    archive: &'a Archive,
+    growing: Option<Growing<'a>>,
+}
+
+impl<'a> From<&'a Archive> for Intake<'a> {
+    fn from(archive: &'a Archive) -> Self {
+        Self {
+            archive,
+            growing: None,
+        }
+    }
+}
+
+impl<'a> Intake<'a> {
+    /// An archive that is still being written.
+    pub(super) fn growing(archive: &'a Archive, growing: Growing<'a>) -> Self {
+        Self {
+            archive,
+            growing: Some(growing),
+        }
+    }
+
+    /// How long it is, or will be.
+    pub(super) fn len(&self) -> u64 {
+        let known = || self.archive.metadata().len();
+        self.growing.map_or_else(known, |growing| growing.len)
+    }
+
+    fn failed(&self, cause: io::Error) -> StoreError {
+        StoreError::Archive {
+            path: self.archive.path().to_owned(),
+            cause,
+        }
+    }
+
+    /// Waits until all of it is there.
+    fn wait(&self, is_wanted: &dyn Fn() -> bool) -> Result<(), StoreError> {
+        let waited = self
+            .growing
+            .map_or(Ok(()), |growing| growing.wait_for_end(is_wanted));
+        waited.map_err(|missing| self.failed(missing.into()))
+    }
+
+    /// Its attributes now that it was read, if it is what was read.
+    fn settled(&self) -> Result<Metadata, StoreError> {
+        let changed = || StoreError::Changed {
+            path: self.archive.path().to_owned(),
+        };
+        match self.growing {
+            None if self.archive.unchanged() => Ok(self.archive.metadata().clone()),
+            None => Err(changed()),
+            Some(growing) => {
+                let now = self.archive.file().metadata();
+                let now = now.map_err(|cause| self.failed(cause))?;
+                (now.len() == growing.len)
+                    .then_some(now)
+                    .ok_or_else(changed)
+            }
+        }
+    }
+}
+
+/// Indexes an archive into the file `place`. `progress` gets the number of
 /// archive bytes read so far. Fails soon after `is_wanted` says no.
 pub(super) fn ingest(
-    archive: &Archive,
+    intake: Intake<'_>,
     place: &Path,
     options: IngestOptions,
     metrics: &Arc<Metrics>,
     progress: &(dyn Fn(u64) + Sync),
     is_wanted: &(dyn Fn() -> bool + Sync),
 ) -> Result<IngestReport, StoreError> {
+    let archive = intake.archive;
     make_directory(place)?;
     let writer = SidecarWriter::new(place, archive.metadata().mode() & 0o666);
     let mut parts = Parts::start(&writer)?;
-    let build = build_options(archive, options)?;
+    let build = build_options(intake.len(), options)?;
     let mut builder =
         Builder::new(build, &mut Spills(&writer)).map_err(|cause| StoreError::Build {
             path: archive.path().to_owned(),
             cause,
         })?;
-    let source = WhileWanted {
-        archive: archive.source(metrics)?,
-        is_wanted,
-    };
-    let (scanned, sha256) = read(
-        archive,
-        &source,
+    let reading = Reading {
+        intake,
         options,
         progress,
-        &mut parts,
-        &mut builder,
-    )?;
-    if !archive.unchanged() {
-        return Err(StoreError::Changed {
-            path: archive.path().to_owned(),
-        });
-    }
+        is_wanted,
+    };
+    let (scanned, sha256) = reading.run(metrics, &mut parts, &mut builder)?;
+    let settled = intake.settled()?;
     parts
         .meta
         .write_all(&scanned.meta_section())
@@ -127,7 +186,7 @@ pub(super) fn ingest(
             path: archive.path().to_owned(),
             cause,
         })?;
-    let identity = Identity::new(archive.metadata(), sha256);
+    let identity = Identity::new(&settled, sha256);
     let index_bytes = writer.finish(&identity, sections)?;
     Ok(IngestReport {
         built,
@@ -136,60 +195,103 @@ pub(super) fn ingest(
     })
 }
 
-/// Scans the archive and digests it beside that.
-fn read(
-    archive: &Archive,
-    source: &WhileWanted<'_>,
+/// How an archive is read.
+struct Reading<'a> {
+    intake: Intake<'a>,
     options: IngestOptions,
-    progress: &(dyn Fn(u64) + Sync),
-    parts: &mut Parts,
-    builder: &mut Builder,
-) -> Result<(ScanSummary, [u8; 32]), StoreError> {
-    let len = archive.metadata().len();
-    let (marks, received) = sync_channel(4);
-    let failed = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let digest = thread::Builder::new()
-            .name("digest".to_owned())
-            .stack_size(256 * 1024)
-            .spawn_scoped(scope, {
-                let wanted = || !failed.load(Ordering::Relaxed);
-                move || digest::follow(archive.file(), len, &received, wanted)
-            })
-            .map_err(|cause| StoreError::System {
-                doing: "start a thread",
+    progress: &'a (dyn Fn(u64) + Sync),
+    is_wanted: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Reading<'_> {
+    fn run(
+        &self,
+        metrics: &Arc<Metrics>,
+        parts: &mut Parts,
+        builder: &mut Builder,
+    ) -> Result<(ScanSummary, [u8; 32]), StoreError> {
+        let archive = self.intake.archive;
+        // Who waits for bytes need not wait for those of an archive that is no image.
+        let is_over = AtomicBool::new(false);
+        let is_wanted = || !is_over.load(Ordering::Relaxed) && (self.is_wanted)();
+        let is_wanted: &(dyn Fn() -> bool + Sync) = &is_wanted;
+        match &self.intake.growing {
+            None => {
+                let archive = archive.source(metrics)?;
+                let source = WhileWanted { archive, is_wanted };
+                self.read(&source, &is_over, parts, builder)
+            }
+            Some(growing) => {
+                let file = archive.file().try_clone();
+                let file = file.map_err(|cause| self.intake.failed(cause))?;
+                let source = growing.source(file, metrics, is_wanted);
+                self.read(&source, &is_over, parts, builder)
+            }
+        }
+    }
+
+    /// Scans the archive and digests it beside that, until it `is_over`.
+    fn read(
+        &self,
+        source: &dyn ReadAt,
+        is_over: &AtomicBool,
+        parts: &mut Parts,
+        builder: &mut Builder,
+    ) -> Result<(ScanSummary, [u8; 32]), StoreError> {
+        let (archive, len) = (self.intake.archive, self.intake.len());
+        let (marks, received) = sync_channel(4);
+        thread::scope(|scope| {
+            let digest = thread::Builder::new()
+                .name("digest".to_owned())
+                .stack_size(256 * 1024)
+                .spawn_scoped(scope, {
+                    let wanted = || !is_over.load(Ordering::Relaxed);
+                    move || digest::follow(archive.file(), len, &received, wanted)
+                })
+                .map_err(|cause| StoreError::System {
+                    doing: "start a thread",
+                    cause,
+                })?;
+            let report = |read: u64| {
+                let _later = marks.try_send(read);
+                (self.progress)(read);
+            };
+            let scanned = scan(
+                source,
+                &ScanOptions {
+                    span_bytes: self.options.span_bytes,
+                },
+                parts.output(),
+                // What is behind the end of the archive counts for its limits.
+                &mut |at, bytes| {
+                    let pushed = builder.push(at, bytes).map(|_| ControlFlow::Continue(()));
+                    pushed.inspect_err(|_| is_over.store(true, Ordering::Relaxed))
+                },
+                &report,
+            );
+            let scanned = scanned.map_err(|cause| StoreError::Scan {
+                path: archive.path().to_owned(),
+                cause,
+            });
+            // What is behind the end of the archive counts for its digest, too.
+            let scanned = scanned.and_then(|scanned| {
+                self.intake.wait(self.is_wanted)?;
+                Ok(scanned)
+            });
+            is_over.store(scanned.is_err(), Ordering::Relaxed);
+            drop(marks);
+            let scanned = scanned?;
+            let sha256 = match digest.join() {
+                Ok(result) => result,
+                Err(_) => Err(io::Error::other("the digest thread panicked")),
+            };
+            let sha256 = sha256.map_err(|cause| StoreError::Archive {
+                path: archive.path().to_owned(),
                 cause,
             })?;
-        let report = |read: u64| {
-            let _later = marks.try_send(read);
-            progress(read);
-        };
-        let scanned = scan(
-            source,
-            &ScanOptions {
-                span_bytes: options.span_bytes,
-            },
-            parts.output(),
-            // What is behind the end of the archive counts for its limits.
-            &mut |at, bytes| builder.push(at, bytes).map(|_| ControlFlow::Continue(())),
-            &report,
-        );
-        failed.store(scanned.is_err(), Ordering::Relaxed);
-        drop(marks);
-        let scanned = scanned.map_err(|cause| StoreError::Scan {
-            path: archive.path().to_owned(),
-            cause,
-        })?;
-        let sha256 = match digest.join() {
-            Ok(result) => result,
-            Err(_) => Err(io::Error::other("the digest thread panicked")),
-        };
-        let sha256 = sha256.map_err(|cause| StoreError::Archive {
-            path: archive.path().to_owned(),
-            cause,
-        })?;
-        Ok((scanned, sha256))
-    })
+            Ok((scanned, sha256))
+        })
+    }
 }
 
 /// An archive that can be read until nobody wants that any more.
@@ -235,10 +337,10 @@ pub(super) fn new_hash_key() -> Result<[u8; 16], StoreError> {
     Ok(hash_key)
 }
 
-fn build_options(archive: &Archive, options: IngestOptions) -> Result<BuildOptions, StoreError> {
+fn build_options(archive_bytes: u64, options: IngestOptions) -> Result<BuildOptions, StoreError> {
     Ok(BuildOptions {
         ignore_zeros: options.ignore_zeros,
-        archive_bytes: Some(archive.metadata().len()),
+        archive_bytes: Some(archive_bytes),
         ..BuildOptions::new(new_hash_key()?)
     })
 }

@@ -11,10 +11,12 @@ mod archive;
 pub mod derived;
 mod digest;
 mod files;
+mod growth;
 pub mod home;
 mod image;
 mod ingest;
 mod place;
+mod profiles;
 mod verify;
 
 use std::io;
@@ -25,10 +27,14 @@ pub use files::{ImageFiles, Served};
 pub use image::{Image, OpenedIndex, Reason};
 pub use ingest::{IngestOptions, IngestReport};
 pub use place::{default_place, places};
+pub use profiles::{
+    find_profile, keep_profile, profile_places, profile_places_of, read_profile, remove_profiles,
+};
 pub use verify::{ArchiveReport, BlockReport, Damaged, verify_archive, verify_blocks};
 
 use crate::index::IndexError;
 use crate::index::build::BuildError;
+use crate::profile::ProfileError;
 use crate::sidecar::SidecarError;
 use crate::source::SourceError;
 use crate::source::scan::ScanError;
@@ -99,6 +105,24 @@ pub enum StoreError {
         path: PathBuf,
         /// What is wrong.
         cause: SourceError,
+    },
+    /// A file that should be a start profile.
+    #[error("{}: {cause}", path.display())]
+    Profile {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong.
+        cause: ProfileError,
+    },
+    /// The file of a start profile.
+    #[error("cannot {doing} the start profile {}: {cause}", path.display())]
+    ProfileFile {
+        /// What was tried.
+        doing: &'static str,
+        /// Where it is, or should be.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
     },
     /// Files that were handed over are not those of the image.
     #[error("the files of {} are not those of its version {}", name.display(), version.short())]

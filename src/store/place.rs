@@ -13,12 +13,15 @@ use rustix::fs::{Access, access};
 use sha2::{Digest, Sha256};
 
 /// Appended to an archive's name.
-const EXTENSION: &str = ".dfsx";
+const EXTENSION: &str = "dfsx";
+
+/// The same for start profiles.
+pub(super) const PROFILE: &str = "dfsp";
 
 /// Where to look for the index of `archive` (an absolute path), best first.
 pub fn places(archive: &Path) -> Vec<PathBuf> {
     std::iter::once(beside(archive))
-        .chain(in_cache(archive))
+        .chain(in_cache(archive, EXTENSION))
         .collect()
 }
 
@@ -26,20 +29,27 @@ pub fn places(archive: &Path) -> Vec<PathBuf> {
 /// that can be written.
 pub fn default_place(archive: &Path) -> PathBuf {
     let beside = beside(archive);
-    let directory = beside.parent().unwrap_or(Path::new("/"));
-    match access(directory, Access::WRITE_OK | Access::EXEC_OK) {
-        Ok(()) => beside,
-        Err(_) => in_cache(archive).unwrap_or(beside),
+    match is_writable(&beside) {
+        true => beside,
+        false => in_cache(archive, EXTENSION).unwrap_or(beside),
     }
+}
+
+/// Whether a file can be made at `place`, in a directory that is there.
+pub(super) fn is_writable(place: &Path) -> bool {
+    let directory = place.parent().unwrap_or(Path::new("/"));
+    access(directory, Access::WRITE_OK | Access::EXEC_OK).is_ok()
 }
 
 fn beside(archive: &Path) -> PathBuf {
     let mut name = OsString::from(archive);
+    name.push(".");
     name.push(EXTENSION);
     name.into()
 }
 
-fn in_cache(archive: &Path) -> Option<PathBuf> {
+/// In the user's cache directory, with this extension.
+pub(super) fn in_cache(archive: &Path, extension: &str) -> Option<PathBuf> {
     let set = |name: &str| {
         env::var_os(name)
             .filter(|v| !v.is_empty())
@@ -54,7 +64,7 @@ fn in_cache(archive: &Path) -> Option<PathBuf> {
         .take(16)
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    Some(cache.join("distrofs").join(hex + EXTENSION))
+    Some(cache.join("distrofs").join(format!("{hex}.{extension}")))
 }
 
 #[cfg(test)]
@@ -72,8 +82,8 @@ mod tests {
     #[test]
     fn two_archives_never_share_a_place_in_the_cache() {
         let (a, b) = (
-            in_cache(Path::new("/a/image.tgz")),
-            in_cache(Path::new("/b/image.tgz")),
+            in_cache(Path::new("/a/image.tgz"), EXTENSION),
+            in_cache(Path::new("/b/image.tgz"), EXTENSION),
         );
         assert_ne!(a, b);
     }

@@ -1,22 +1,26 @@
 //! The process that answers HTTP: started, and started again when it ends.
 //!
-//! It has no rights and is told nothing: it asks at the control socket like any
-//! other, and is known there by its user. Whether it is there or not, images are
-//! served.
+//! It has no rights but to the directory of the registry: it asks at the control
+//! socket like any other, and is known there by its user. Whether it is there or not,
+//! images are served, and containers start.
 
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::sys::packets::Packets;
+use super::registry;
+use crate::config::ServeConfig;
 use crate::sys::spawn::Spawn;
+use crate::sys::stream;
+use crate::wire::Link;
+use crate::wire::http::{HttpJob, Listening};
 
 /// The command of this program that answers HTTP.
 pub const API: &str = "api";
@@ -37,8 +41,9 @@ const LIVED: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Api {
     user: u32,
-    listen: SocketAddr,
     run: PathBuf,
+    socket: Option<PathBuf>,
+    job: HttpJob,
     /// Whether there will be no more; the connection to the one of the moment.
     state: Mutex<State>,
 }
@@ -50,14 +55,27 @@ struct State {
 }
 
 impl Api {
-    /// Listening at `listen` as `user`, for the service at `run`.
-    pub(super) fn new(user: u32, listen: SocketAddr, run: PathBuf) -> Arc<Api> {
-        Arc::new(Api {
-            user,
-            listen,
-            run,
+    /// As the settings say; none if nothing is to be answered.
+    pub(super) fn new(config: &ServeConfig) -> Option<Arc<Api>> {
+        let (listen, socket) = (config.listen().ok().flatten(), config.socket());
+        if listen.is_none() && socket.is_none() {
+            return None;
+        }
+        Some(Arc::new(Api {
+            user: config.api_user,
+            run: config.run.clone(),
+            job: HttpJob {
+                listen,
+                has_socket: false,
+                has_registry: false,
+                registry: config.registry.clone(),
+                server: config.server.clone(),
+                image_bytes_max: config.image_bytes_max.0,
+                is_forwarded: config.forwarded,
+            },
+            socket,
             state: Mutex::default(),
-        })
+        }))
     }
 
     /// Keeps one running until it is stopped.
@@ -80,7 +98,7 @@ impl Api {
 
     /// Runs one until it ends; whether there shall be no more.
     fn once(&self) -> io::Result<bool> {
-        let (ours, theirs) = Packets::pair()?;
+        let (ours, theirs) = Link::pair()?;
         let mut child = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             if state.is_over {
@@ -89,13 +107,7 @@ impl Api {
             let child = Spawn {
                 uid: self.user,
                 gid: GROUP,
-                args: vec![
-                    API.into(),
-                    "--run".into(),
-                    self.run.clone().into(),
-                    "--listen".into(),
-                    self.listen.to_string().into(),
-                ],
+                args: vec![API.into(), "--run".into(), self.run.clone().into()],
                 given: theirs.as_fd(),
                 groups: Vec::new(),
             }
@@ -105,20 +117,15 @@ impl Api {
             child
         };
         drop(theirs);
-        // Where it asks, though the way there may be closed to its user.
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let told = rustix::fs::open(&self.run, flags, Mode::empty())
-            .map_err(io::Error::from)
-            .and_then(|run| ours.send(b"run", &[run.as_fd()]));
-        if let Err(error) = told {
-            tracing::warn!(%error, "what answers HTTP is not told where to ask");
+        if let Err(error) = self.tell(&ours) {
+            tracing::warn!(%error, "what answers HTTP is not told what to do");
             ours.close();
         }
         // It says once where it listens. Then the connection tells each of both that
         // the other is there.
-        if let Ok(Some(packet)) = ours.receive() {
-            self.note(&packet.bytes);
-            let _over = ours.receive().is_err();
+        if let Ok(Some((Listening { address }, _))) = ours.receive() {
+            self.note(address);
+            let _over = ours.receive::<Listening>().is_err();
         }
         // What closed it, or says more, has to end.
         let _ended = child.kill().is_err();
@@ -134,12 +141,30 @@ impl Api {
         Ok(state.is_over)
     }
 
-    /// Notes where it listens, if it says that.
-    fn note(&self, said: &[u8]) {
-        let address = std::str::from_utf8(said).ok();
-        let Some(address) = address.and_then(|text| text.parse::<SocketAddr>().ok()) else {
-            return;
+    /// Tells the process what to do, and gives it what its user could not open.
+    fn tell(&self, process: &Link) -> io::Result<()> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let run = rustix::fs::open(&self.run, flags, Mode::empty())?;
+        let registry = registry::directory(&self.job.registry, self.user, GROUP)
+            .inspect_err(|error| {
+                let at = self.job.registry.display();
+                tracing::error!(%error, "no registry at {at}: nothing is answered below /api");
+            })
+            .ok();
+        let socket = self.socket.as_deref().and_then(listen);
+        let job = HttpJob {
+            has_registry: registry.is_some(),
+            has_socket: socket.is_some(),
+            ..self.job.clone()
         };
+        let fds = [Some(&run), registry.as_ref(), socket.as_ref()];
+        let fds: Vec<_> = fds.into_iter().flatten().map(AsFd::as_fd).collect();
+        process.send(&job, &fds)
+    }
+
+    /// Notes where it listens.
+    fn note(&self, address: Option<SocketAddr>) {
+        let Some(address) = address else { return };
         tracing::info!(%address, "HTTP is answered");
         let (file, new) = (self.run.join(ADDRESS), self.run.join("api.addr.new"));
         let written = fs::write(&new, format!("{address}\n")).and_then(|()| fs::rename(new, file));
@@ -157,4 +182,15 @@ impl Api {
             let _ended = pidfd_send_signal(process, Signal::KILL).is_err();
         }
     }
+}
+
+/// A Unix socket that everybody may connect to.
+fn listen(at: &Path) -> Option<OwnedFd> {
+    let listening = stream::listen(at, 0o666);
+    listening
+        .inspect_err(|error| {
+            let at = at.display();
+            tracing::error!(%error, "cannot answer HTTP at {at}: change `socket`");
+        })
+        .ok()
 }

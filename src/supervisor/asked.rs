@@ -1,7 +1,9 @@
 //! What clients want of a home: answers of its worker, how it is doing, views.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
@@ -18,6 +20,9 @@ use crate::wire::{ImagePath, Order};
 /// to be passed on.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 const ANSWER_PIECES_MAX: usize = 256;
+
+/// How long an archive may wait for a worker that is being started.
+const UPLOAD_WITHIN: Duration = Duration::from_secs(10);
 
 /// The same for how it is doing, which it knows.
 const REPORT_WITHIN: Duration = Duration::from_secs(5);
@@ -109,6 +114,30 @@ impl Home {
         }
     }
 
+    /// A way to send an archive to the worker, to become a version of an image.
+    pub(super) fn upload(
+        &self,
+        path: &ImagePath,
+        bytes: Option<u64>,
+    ) -> Result<OwnedFd, SupervisorError> {
+        let known = self.known();
+        let waited = self
+            .settled
+            .wait_timeout_while(known, UPLOAD_WITHIN, |known| {
+                (known.orders.is_none() || known.is_relieved) && !known.is_retired
+            });
+        let (known, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let Some(orders) = known.orders.as_ref().filter(|_| !known.is_retired) else {
+            return Err(SupervisorError::Starting { home: self.uid });
+        };
+        let failed = self.failed("send it an archive");
+        let (ours, theirs) = UnixStream::pair().map_err(&failed)?;
+        let path = path.clone();
+        let order = Order::Upload { path, bytes };
+        orders.give(order, &[theirs.as_fd()]).map_err(&failed)?;
+        Ok(ours.into())
+    }
+
     /// Breaks the connections of an image: who waits for an answer gets an error.
     pub(super) fn abort(&self, path: &ImagePath) -> Result<(), SupervisorError> {
         let known = self.known();
@@ -145,6 +174,11 @@ impl Home {
         let is_settled = known.is_settled && known.expected.is_empty();
         if held.map_or(known.deaths.has(path), |held| held.is_tombstone) {
             return Err(self.tombstone(path));
+        }
+        if let (Some(mount), Some(orders)) = (current, &known.orders)
+            && let Err(error) = orders.give(Order::Prefetch { mount: *mount }, &[])
+        {
+            tracing::info!(%error, "a worker cannot be told of a view");
         }
         drop(known);
         let image = match at {

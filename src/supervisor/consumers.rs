@@ -87,6 +87,11 @@ impl Consumers {
         self.log.write(container, Tone::Alarm, &text);
     }
 
+    /// A container wanted a view of an image, and gets something else.
+    pub(super) fn refused_quietly(&self) {
+        self.known().views.refused += 1;
+    }
+
     /// Something about an image that those who use it should know.
     pub(super) fn tell(&self, path: &ImagePath, tone: Tone, text: &str) {
         let mut known = self.known();

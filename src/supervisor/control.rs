@@ -5,17 +5,16 @@
 //! answers HTTP. A client that does not go on is left.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::emperor_log::Tone;
-use super::{Supervisor, SupervisorError};
+use serde::de::IgnoredAny;
+
+use super::Supervisor;
+use super::reply::Asked;
 use crate::sys::packets::{Listener, Packets};
-use crate::view::{Detached, Writable};
-use crate::wire::control::{ImageOf, Reply, Request};
-use crate::wire::report::Status;
-use crate::wire::{Link, pieces};
+use crate::wire::Link;
+use crate::wire::control::{Reply, Request};
 
 /// How many may ask for something at a time, of each user and in all: nobody keeps
 /// others from being answered.
@@ -70,6 +69,9 @@ impl Drop for Client {
 /// How long a client may take to ask, and to listen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A client that says nothing for so long has said all.
+const HEARD_OUT_AFTER: Duration = Duration::from_secs(1);
+
 /// Answers until this process ends.
 pub(super) fn answer(supervisor: &Arc<Supervisor>, listener: &Listener) {
     let clients = Arc::new(Clients::default());
@@ -103,101 +105,37 @@ pub(super) fn answer(supervisor: &Arc<Supervisor>, listener: &Listener) {
     }
 }
 
-fn attend(supervisor: &Supervisor, client: Packets, uid: u32) -> std::io::Result<()> {
+fn attend(supervisor: &Arc<Supervisor>, client: Packets, uid: u32) -> std::io::Result<()> {
     client.set_receiving(PATIENCE)?;
     client.set_sending(PATIENCE)?;
     let link = Link::from(client);
     let Some((request, _)) = link.receive::<Request>()? else {
         return Ok(());
     };
-    let last = match reply(supervisor, uid, request, &link) {
+    let is_more_to_come = matches!(request, Request::Decide);
+    let asked = Asked {
+        supervisor,
+        uid,
+        link: &link,
+    };
+    let last = match asked.reply(request) {
         Ok(()) => Reply::Done,
         Err(error) => Reply::Failed(error.to_string()),
     };
-    link.send(&last, &[])
+    link.send(&last, &[])?;
+    if is_more_to_come && matches!(last, Reply::Failed(_)) {
+        hear_out(&link)?;
+    }
+    Ok(())
 }
 
-fn reply(
-    supervisor: &Supervisor,
-    uid: u32,
-    request: Request,
-    link: &Link,
-) -> Result<(), SupervisorError> {
-    let lost = |cause| SupervisorError::System {
-        doing: "answer",
-        cause,
-    };
-    let is_root = uid == 0;
-    // Of how everything is doing.
-    let sees_all = is_root || uid == supervisor.config.api_user;
-    match request {
-        Request::Attach {
-            container,
-            image,
-            writable,
-            passwd,
-            at,
-        } => {
-            let ImageOf { home, path } = supervisor.chosen(uid, container, image)?;
-            let writable = writable.unwrap_or_else(|| supervisor.config.writable.clone());
-            let writable = match &*writable {
-                "paths" => Writable::Paths,
-                "none" => Writable::None,
-                _ => Writable::Tree,
-            };
-            let wanted = Detached {
-                container,
-                writable,
-                passwd,
-            };
-            let home = supervisor.home(home).inspect_err(|error| {
-                let text = error.to_string();
-                supervisor.log.write(container, Tone::Alarm, &text);
-            })?;
-            let view = home.view(&path, &wanted).inspect_err(|error| {
-                home.consumers.refused(container, &path, &error.to_string());
-            })?;
-            for note in &view.notes {
-                link.send(&Reply::Note(note.to_string()), &[])
-                    .map_err(lost)?;
-            }
-            let given = link.send(&Reply::View, &[view.tree.as_fd()]);
-            given.map_err(lost)?;
-            home.consumers.attached(container, &path, at.as_deref());
-            Ok(())
-        }
-        Request::Place { container, image } => {
-            let ImageOf { home, path } = supervisor.chosen(uid, container, image)?;
-            let home = supervisor.home(home)?.path().to_owned();
-            link.send(&Reply::Place { home, path }, &[]).map_err(lost)
-        }
-        Request::Status => {
-            let all = supervisor.homes.iter();
-            let theirs = all.filter(|home| sees_all || home.uid == uid);
-            let status = Status {
-                homes: theirs.map(|home| home.status()).collect(),
-                lines: supervisor.log.counted(),
-            };
-            let text = serde_json::to_string(&status).map_err(|error| lost(error.into()))?;
-            for piece in pieces(&text) {
-                let piece = Reply::Text(piece.to_owned());
-                link.send(&piece, &[]).map_err(lost)?;
-            }
-            Ok(())
-        }
-        Request::Report { home } if !sees_all && uid != home => Err(SupervisorError::Forbidden),
-        Request::Report { home } => supervisor
-            .home(home)?
-            .report(|piece| link.send(&Reply::Text(piece), &[])),
-        Request::Ask { home, .. }
-        | Request::Abort {
-            image: ImageOf { home, .. },
-        } if !is_root && uid != home => Err(SupervisorError::Forbidden),
-        Request::Ask { home, question } => supervisor
-            .home(home)?
-            .ask(question, |piece| link.send(&Reply::Text(piece), &[])),
-        Request::Abort { image } => supervisor.home(image.home)?.abort(&image.path),
-    }
+/// Hears a client out, for a while: of a connection that is closed with something
+/// unheard, the other end does not get what was said last.
+fn hear_out(link: &Link) -> std::io::Result<()> {
+    link.set_receiving(HEARD_OUT_AFTER)?;
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE && link.receive::<IgnoredAny>()?.is_some() {}
+    Ok(())
 }
 
 #[cfg(test)]

@@ -80,6 +80,33 @@ pub enum SupervisorError {
         /// The user of the container.
         container: u32,
     },
+    /// It has no root at all.
+    #[error(
+        "container {container} has no platform distro: {why}: choose one (`distrofs admin \
+         container set`), and see that it is there"
+    )]
+    NoPlatform {
+        /// The user of the container.
+        container: u32,
+        /// What is wrong.
+        why: String,
+    },
+    /// A container cannot be restarted.
+    #[error("container {container} is not restarted: {cause}")]
+    Restart {
+        /// The user of the container.
+        container: u32,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// An archive is longer than it may be.
+    #[error("the archive is too long: {bytes} bytes, and {bytes_max} are allowed")]
+    TooLong {
+        /// How long it is.
+        bytes: u64,
+        /// The setting `image_bytes_max`.
+        bytes_max: u64,
+    },
     /// It is not known yet what there is.
     #[error("home {home} is being started: try again")]
     Starting {

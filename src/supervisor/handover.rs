@@ -37,7 +37,12 @@ impl Home {
     pub(super) fn take_over(&self) -> Option<Link> {
         let packets = Packets::connect(&self.paths.socket).ok()?;
         let link = Link::from(packets);
-        self.known().orders = Some(Orders::new(link.try_clone().ok()?).ok()?);
+        let mut known = self.known();
+        known.orders = Some(Orders::new(link.try_clone().ok()?).ok()?);
+        if known.is_retired {
+            self.drain(&known);
+        }
+        drop(known);
         tracing::info!(home = self.uid, "a worker is there already");
         Some(link)
     }

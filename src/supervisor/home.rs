@@ -97,6 +97,8 @@ impl Home {
                 is_relieved: false,
                 handed: BTreeSet::new(),
                 deaths: Deaths::default(),
+                is_retired: false,
+                is_running: false,
                 is_settled: false,
                 expected: Vec::new(),
                 after_fault: false,
@@ -128,6 +130,9 @@ impl Home {
         let mut process = Process::new();
         let mut link = self.take_over();
         while !self.stopping.load(Ordering::Relaxed) {
+            if link.is_none() && self.is_over() {
+                break;
+            }
             if link.is_none() {
                 match self.start(&mut process) {
                     Ok(started) => link = Some(started),
@@ -140,6 +145,10 @@ impl Home {
             }
             self.known().lose();
             if self.stopping.load(Ordering::Relaxed) {
+                break;
+            }
+            if self.is_over() {
+                process.end();
                 break;
             }
             if let Some((status, found)) = process.end() {
@@ -200,6 +209,9 @@ impl Home {
         let known = &mut *known;
         known.handed = known.mounts.keys().copied().collect();
         known.orders = Some(orders);
+        if known.is_retired {
+            self.drain(known);
+        }
         self.settled.notify_all();
         Ok(ours)
     }
@@ -251,6 +263,9 @@ impl Home {
                 let mut known = self.known();
                 known.is_relieved |= is_tombstone;
                 known.hold(mount, path, version, offer, fds);
+                if known.is_retired {
+                    self.withdraw(&mut known);
+                }
                 Ok(())
             }
             News::Settled => {
@@ -300,6 +315,7 @@ impl Home {
         let mut known = self.known();
         if self.stopping.load(Ordering::Relaxed)
             || known.is_relieved
+            || known.is_retired
             || known.is_current(path, version)
         {
             return Ok(());
@@ -378,6 +394,14 @@ impl Home {
         let mut known = self.known();
         known.expected.retain(|expected| *expected != mount);
         self.settled.notify_all();
+        if known
+            .mounts
+            .get(&mount)
+            .is_none_or(|held| held.mounted.is_none())
+        {
+            // It was taken away meanwhile, and is offered again if it is to be had.
+            return Ok(());
+        }
         // Or this one, if it could not be shown at once.
         let before = known
             .current
@@ -385,7 +409,7 @@ impl Home {
             .copied()
             .filter(|before| *before != mount);
         let is_outdated = before.is_some_and(|before| before > mount);
-        if self.stopping.load(Ordering::Relaxed) || is_outdated {
+        if self.stopping.load(Ordering::Relaxed) || known.is_retired || is_outdated {
             if let Some(held) = known.mounts.get_mut(&mount) {
                 held.detach();
             }
@@ -460,7 +484,7 @@ impl Home {
     pub(super) fn wait_until_settled(&self, patience: Duration) -> bool {
         let known = self.known();
         let waited = self.settled.wait_timeout_while(known, patience, |known| {
-            !known.is_settled || !known.expected.is_empty()
+            !known.is_retired && (!known.is_settled || !known.expected.is_empty())
         });
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
@@ -470,15 +494,7 @@ impl Home {
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         let mut known = self.known();
-        for path in known.places.all() {
-            if let Err(error) = known.places.retract(&path) {
-                tracing::error!(home = self.uid, %error, "a view stays");
-            }
-        }
-        known.current.clear();
-        for held in known.mounts.values_mut() {
-            held.detach();
-        }
+        self.withdraw(&mut known);
         let orders = known.orders.take();
         drop(known);
         let Some(orders) = orders else { return };
@@ -486,5 +502,41 @@ impl Home {
             tracing::warn!(home = self.uid, %error, "a worker was not told to end");
         }
         orders.finish();
+    }
+
+    /// Waits until an image can be had, or it is known that it cannot.
+    pub(super) fn wait_for(&self, path: &ImagePath, patience: Duration) {
+        let known = self.known();
+        let waited = self.settled.wait_timeout_while(known, patience, |known| {
+            let is_known = known.is_settled && known.expected.is_empty();
+            !known.is_retired && !is_known && !known.current.contains_key(path)
+        });
+        // Whoever looks again sees what came of it.
+        drop(waited);
+    }
+
+    /// Has a worker take nothing in any more, and end when nobody uses what it serves.
+    pub(super) fn drain(&self, known: &Known) {
+        let given = known
+            .orders
+            .as_ref()
+            .map(|orders| orders.give(Order::Drain, &[]));
+        if let Some(Err(error)) = given {
+            tracing::warn!(home = self.uid, %error, "a worker was not told to end");
+        }
+    }
+
+    /// Takes everything away that new starts would get.
+    pub(super) fn withdraw(&self, known: &mut Known) {
+        for path in known.places.all() {
+            if let Err(error) = known.places.retract(&path) {
+                tracing::error!(home = self.uid, %error, "a view stays");
+            }
+        }
+        known.current.clear();
+        known.expected.clear();
+        for held in known.mounts.values_mut() {
+            held.detach();
+        }
     }
 }

@@ -28,6 +28,10 @@ pub(super) struct Known {
     /// Mounts that it is to go on with, and has not said yet that it does.
     pub(super) handed: BTreeSet<MountNo>,
     pub(super) deaths: Deaths,
+    /// Whether nothing is offered any more: the home stores no images now.
+    pub(super) is_retired: bool,
+    /// Whether there is a thread that serves the home, or will be.
+    pub(super) is_running: bool,
     /// Whether all that was there is served.
     pub(super) is_settled: bool,
     /// Mounts that were made and do not answer yet.

@@ -19,6 +19,10 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | `decisions` | what the registry decided for containers |
+//! | `roots`, `restart` | which root a container gets, and how it starts anew |
+//! | `alarms` | what waits for the registry |
+//! | `storages` | homes that begin and end to store images |
 //! | `asked` | what clients want of a home |
 //! | `home`, `known` | one home: its worker, and what is mounted for it |
 //! | `deaths` | images that end workers |
@@ -26,15 +30,17 @@
 //! | `process`, `orders` | the worker's process, and what it is told |
 //! | `mounts` | the mounts of images |
 //! | `places` | the trees at `distros/PATH` |
-//! | `control` | what commands ask |
-//! | `api` | the process that answers HTTP |
+//! | `control`, `reply` | what commands ask |
+//! | `api`, `registry` | the process that answers HTTP, and the directory it has |
 //! | `consumers`, `emperor_log` | containers that use images, and lines in their logs |
 
+mod alarms;
 mod api;
 mod asked;
 mod consumers;
 mod control;
 mod deaths;
+mod decisions;
 mod emperor_log;
 mod error;
 mod handover;
@@ -45,12 +51,19 @@ mod notify;
 mod orders;
 mod places;
 mod process;
+mod registry;
+mod reply;
+mod restart;
+mod roots;
+mod storages;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
@@ -67,11 +80,15 @@ use crate::sys::signal::{HANGUP, Signals};
 use crate::types::ImageOf;
 use crate::view::State;
 use crate::wire::control::CONTROL;
+use crate::wire::report::Decided;
 use crate::wire::{Begin, PROTOCOL};
+use alarms::Alarms;
 use api::Api;
 use consumers::Consumers;
+use decisions::Table;
 use emperor_log::EmperorLog;
 use home::{Home, Paths};
+use storages::Following;
 
 /// How long images may take to be served before this is called ready.
 const SETTLE_WITHIN: Duration = Duration::from_secs(600);
@@ -86,7 +103,11 @@ const GROUP: &str = "distrofs";
 #[derive(Debug)]
 pub struct Supervisor {
     config: ServeConfig,
-    homes: Vec<Arc<Home>>,
+    homes: RwLock<BTreeMap<u32, Arc<Home>>>,
+    decisions: Arc<Table>,
+    alarms: Alarms,
+    /// Held while homes begin and end.
+    following: Mutex<Following>,
     log: Arc<EmperorLog>,
     _lock: File,
 }
@@ -107,10 +128,8 @@ pub fn run(config: ServeConfig, ready: impl FnOnce()) -> Result<(), SupervisorEr
         let started = std::thread::Builder::new().name(name).spawn(work);
         started.map(drop).map_err(system("start a thread"))
     };
-    for home in &supervisor.homes {
-        let home = Arc::clone(home);
-        thread(format!("home {}", home.uid), Box::new(move || home.run()))?;
-    }
+    supervisor.follow();
+    supervisor.homes().iter().for_each(Home::spawn);
     let asked = Arc::clone(&supervisor);
     thread(
         "control".to_owned(),
@@ -122,7 +141,7 @@ pub fn run(config: ServeConfig, ready: impl FnOnce()) -> Result<(), SupervisorEr
     }
     let mended = Arc::clone(&supervisor);
     thread("mend".to_owned(), Box::new(move || mend(&mended)))?;
-    for home in &supervisor.homes {
+    for home in supervisor.homes() {
         if !home.wait_until_settled(SETTLE_WITHIN) {
             tracing::error!(home = home.uid, "not all images are served yet");
         }
@@ -132,8 +151,9 @@ pub fn run(config: ServeConfig, ready: impl FnOnce()) -> Result<(), SupervisorEr
     loop {
         let signal = signals.wait().map_err(system("wait for signals"))?;
         tracing::info!(signal, "ending");
+        supervisor.decisions.keep();
         if signal == HANGUP {
-            if !supervisor.homes.iter().all(|home| home.may_be_left()) {
+            if !supervisor.homes().iter().all(|home| home.may_be_left()) {
                 tracing::error!("not handed over, as a worker is missing: try again");
                 continue;
             }
@@ -143,7 +163,7 @@ pub fn run(config: ServeConfig, ready: impl FnOnce()) -> Result<(), SupervisorEr
             if let Some(api) = &api {
                 api.stop();
             }
-            supervisor.homes.iter().for_each(|home| home.stop());
+            supervisor.homes().iter().for_each(|home| home.stop());
         }
         return Ok(());
     }
@@ -153,7 +173,8 @@ pub fn run(config: ServeConfig, ready: impl FnOnce()) -> Result<(), SupervisorEr
 fn mend(supervisor: &Supervisor) {
     loop {
         std::thread::sleep(MEND_EVERY);
-        supervisor.homes.iter().for_each(|home| home.mend());
+        supervisor.homes().iter().for_each(|home| home.mend());
+        supervisor.follow();
     }
 }
 
@@ -184,11 +205,28 @@ impl Supervisor {
             doing: "start a thread",
             cause,
         })?);
-        let homes = homes
-            .into_iter()
-            .map(|uid| home(&config, uid, Arc::clone(&log)).map(Arc::new));
+        let following = Following::of(homes.iter().copied());
+        let left = left_workers(&run.join("workers"));
+        let begun = homes
+            .iter()
+            .map(|uid| Ok((*uid, home(&config, *uid, Arc::clone(&log)).map(Arc::new)?)));
+        let mut begun = begun.collect::<Result<BTreeMap<_, _>, SupervisorError>>()?;
+        for uid in left {
+            let Entry::Vacant(free) = begun.entry(uid) else {
+                continue;
+            };
+            // What containers have of it goes on, whoever decides.
+            match home(&config, uid, Arc::clone(&log)) {
+                Ok(home) => drop(free.insert(Arc::new(home))),
+                Err(error) => tracing::warn!(home = uid, %error, "a worker is left alone"),
+            }
+        }
+        let decisions = Table::open(&state).map_err(directory("use", &state))?;
         Ok(Supervisor {
-            homes: homes.collect::<Result<_, _>>()?,
+            homes: RwLock::new(begun),
+            decisions,
+            alarms: Alarms::open(&state),
+            following: Mutex::new(following),
             config,
             log,
             _lock: lock,
@@ -197,31 +235,54 @@ impl Supervisor {
 
     /// What answers HTTP, if something is to.
     fn api(&self) -> Option<Arc<Api>> {
-        let listen = self.config.listen().ok().flatten()?;
-        let (user, run) = (self.config.api_user, self.config.run.clone());
-        Some(Api::new(user, listen, run))
+        Api::new(&self.config)
     }
 
-    /// The image that a container is to have: what was asked for, or what is chosen
-    /// for it. Root may ask for any; a container's user for what is chosen for it.
-    fn chosen(
-        &self,
-        uid: u32,
-        container: u32,
-        image: Option<ImageOf>,
-    ) -> Result<ImageOf, SupervisorError> {
-        let chosen = self.config.image_of(container);
-        let is_own = uid == container && (image.is_none() || image.as_ref() == chosen);
-        if uid != 0 && !is_own {
-            return Err(SupervisorError::Forbidden);
-        }
-        let image = image.or_else(|| chosen.cloned());
+    /// Whether somebody may ask for a container's root: root for any, and a container's
+    /// user for what is chosen for it.
+    fn allow(&self, uid: u32, container: u32, image: Option<&ImageOf>) -> bool {
+        let own = match self.decisions.chosen(container) {
+            Some(chosen) => chosen.image,
+            None => self.config.image_of(container).cloned(),
+        };
+        let is_own = uid == container && (image.is_none() || image == own.as_ref());
+        uid == 0 || is_own
+    }
+
+    /// The image that was asked for, or that the settings name.
+    fn named(&self, container: u32, image: Option<ImageOf>) -> Result<ImageOf, SupervisorError> {
+        let image = image.or_else(|| self.config.image_of(container).cloned());
         image.ok_or(SupervisorError::NotChosen { container })
     }
 
-    fn home(&self, uid: u32) -> Result<&Arc<Home>, SupervisorError> {
-        let found = self.homes.iter().find(|home| home.uid == uid);
-        found.ok_or(SupervisorError::NoHome { home: uid })
+    /// What the registry decided, as far as it is known.
+    fn decided(&self) -> Decided {
+        let (containers, revision) = self.decisions.told();
+        Decided {
+            containers,
+            revision,
+            alarms_waiting: self.alarms.waiting(),
+        }
+    }
+
+    /// All homes, also those that only go on with what is used.
+    fn homes(&self) -> Vec<Arc<Home>> {
+        let homes = self.homes.read().unwrap_or_else(PoisonError::into_inner);
+        homes.values().cloned().collect()
+    }
+
+    /// A home that is served, or goes on with something.
+    fn any_home(&self, uid: u32) -> Result<Arc<Home>, SupervisorError> {
+        let homes = self.homes.read().unwrap_or_else(PoisonError::into_inner);
+        let found = homes.get(&uid).filter(|home| home.is_there());
+        found.cloned().ok_or(SupervisorError::NoHome { home: uid })
+    }
+
+    /// A home that is served.
+    fn home(&self, uid: u32) -> Result<Arc<Home>, SupervisorError> {
+        let homes = self.homes.read().unwrap_or_else(PoisonError::into_inner);
+        let found = homes.get(&uid).filter(|home| home.is_served());
+        found.cloned().ok_or(SupervisorError::NoHome { home: uid })
     }
 }
 
@@ -246,6 +307,17 @@ fn homes(config: &ServeConfig) -> Result<Vec<u32>, SupervisorError> {
     }
     homes.sort_unstable();
     Ok(homes)
+}
+
+/// Homes whose workers a supervisor before may have left.
+fn left_workers(sockets: &Path) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir(sockets) else {
+        return Vec::new();
+    };
+    let number = |name: &str| name.strip_suffix(".sock")?.parse().ok();
+    let entries = entries.filter_map(Result::ok);
+    let numbers = entries.filter_map(|entry| number(entry.file_name().to_str()?));
+    numbers.filter(|uid| *uid != 0).collect()
 }
 
 fn home(config: &ServeConfig, uid: u32, log: Arc<EmperorLog>) -> Result<Home, SupervisorError> {

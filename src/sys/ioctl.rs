@@ -2,7 +2,8 @@
 //! doing, and what of its image a view has to know.
 //!
 //! Layout of an answer: its length as four bytes, little-endian, then so many
-//! bytes, then zeros. The second question begins with a number of four bytes.
+//! bytes, then zeros. The second question begins with a number of four bytes, the
+//! third with two of them.
 
 #![expect(unsafe_code, reason = "ioctl(2) has no safe wrapper")]
 
@@ -24,12 +25,51 @@ pub enum Question {
     Report,
     /// What views of its image have to know, from this place of the list on.
     Plan(u32),
+    /// Which of its files are read.
+    Trace(Trace),
+}
+
+/// What is wanted of a recording of reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trace {
+    /// That it begins (JSON: its number, and of what it is).
+    Begin,
+    /// The description of the image, from this byte on.
+    Image(u32),
+    /// What was noted: how many records were lost as four bytes, whether more waits as
+    /// one, and records.
+    Fetch(u32),
+    /// That it ends.
+    End(u32),
+}
+
+impl Trace {
+    fn parse([what, number]: [u32; 2]) -> Option<Trace> {
+        match what {
+            0 => Some(Trace::Begin),
+            1 => Some(Trace::Image(number)),
+            2 => Some(Trace::Fetch(number)),
+            3 => Some(Trace::End(number)),
+            _ => None,
+        }
+    }
+
+    fn words(self) -> [u32; 2] {
+        match self {
+            Trace::Begin => [0, 0],
+            Trace::Image(from) => [1, from],
+            Trace::Fetch(number) => [2, number],
+            Trace::End(number) => [3, number],
+        }
+    }
 }
 
 /// `_IOR('D', 1, char[16380])` of Linux (ioctl-number documentation).
 const REPORT_COMMAND: u32 = (2 << 30) | ((ANSWER_BYTES as u32) << 16) | ((b'D' as u32) << 8) | 1;
 /// `_IOWR('D', 2, char[16380])`.
 const PLAN_COMMAND: u32 = (3 << 30) | ((ANSWER_BYTES as u32) << 16) | ((b'D' as u32) << 8) | 2;
+/// `_IOWR('D', 3, char[16380])`.
+const TRACE_COMMAND: u32 = (3 << 30) | ((ANSWER_BYTES as u32) << 16) | ((b'D' as u32) << 8) | 3;
 
 impl Question {
     /// Understands a request, if it is one of these.
@@ -37,20 +77,23 @@ impl Question {
         if room < ANSWER_BYTES.into() {
             return None;
         }
+        let word = |n: usize| {
+            let bytes = input.get(4 * n..4 * n + 4)?;
+            Some(u32::from_le_bytes(bytes.try_into().ok()?))
+        };
         match command {
             REPORT_COMMAND => Some(Question::Report),
-            PLAN_COMMAND => {
-                let (from, _) = input.split_first_chunk::<4>()?;
-                Some(Question::Plan(u32::from_le_bytes(*from)))
-            }
+            PLAN_COMMAND => Some(Question::Plan(word(0)?)),
+            TRACE_COMMAND => Some(Question::Trace(Trace::parse([word(0)?, word(1)?])?)),
             _ => None,
         }
     }
 
-    fn command(self) -> (u32, [u8; 4]) {
+    fn command(self) -> (u32, [u32; 2]) {
         match self {
-            Question::Report => (REPORT_COMMAND, [0; 4]),
-            Question::Plan(from) => (PLAN_COMMAND, from.to_le_bytes()),
+            Question::Report => (REPORT_COMMAND, [0; 2]),
+            Question::Plan(from) => (PLAN_COMMAND, [from, 0]),
+            Question::Trace(trace) => (TRACE_COMMAND, trace.words()),
         }
     }
 }
@@ -72,22 +115,32 @@ fn unpack(packed: &[u8]) -> Option<&[u8]> {
 /// Asks the daemon of the mount at `target` how it is doing. Refused with
 /// `PermissionDenied` unless asked by root or by the user whose daemon it is.
 pub fn mount_report(target: &Path) -> io::Result<Vec<u8>> {
+    ask(open_mount(target)?.as_fd(), Question::Report)
+}
+
+/// Opens the place where something of ours is mounted, or a file there.
+pub fn open_mount(target: &Path) -> io::Result<File> {
     let target = mountinfo::resolve(target)?;
-    let mount = mountinfo::find(&target)?;
+    let mount = match mountinfo::find(&target)? {
+        Some(mount) => Some(mount),
+        None => mountinfo::holding(&target)?,
+    };
     // Any other filesystem may take the number for something else.
     if !mount.is_some_and(|mount| mountinfo::is_distrofs(&mount.fs_type)) {
         let what = format!("{} is not a distrofs mount", target.display());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
-    ask(File::open(&target)?.as_fd(), Question::Report)
+    File::open(&target)
 }
 
 /// Asks the daemon of a mount, of which something is open for reading. Only to be
 /// called where that is known to be a mount of ours.
 pub fn ask(opened: BorrowedFd<'_>, question: Question) -> io::Result<Vec<u8>> {
-    let (command, input) = question.command();
+    let (command, words) = question.command();
     let mut answer = vec![0; ANSWER_BYTES.into()];
-    answer[..input.len()].copy_from_slice(&input);
+    for (place, word) in answer.chunks_exact_mut(4).zip(words) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
     // The type of the number is not the same in every C library.
     #[allow(
         clippy::cast_lossless,

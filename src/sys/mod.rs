@@ -5,6 +5,7 @@
 //! wrong thread, a mount that is not ours) is turned into values.
 
 pub mod alloc;
+pub mod as_user;
 pub mod breadcrumbs;
 pub mod cgroup;
 pub mod clock;
@@ -33,5 +34,7 @@ pub mod sched;
 pub mod signal;
 pub mod spawn;
 pub mod spill;
+pub mod sqlite;
+pub mod stream;
 pub mod tree;
 pub mod watch;

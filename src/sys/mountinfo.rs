@@ -63,6 +63,14 @@ pub fn find(target: &Path) -> io::Result<Option<MountEntry>> {
     }
 }
 
+/// The mount that `path` is in, if this process sees where it is.
+pub fn holding(path: &Path) -> io::Result<Option<MountEntry>> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let found = statx(CWD, path, flags, StatxFlags::MNT_ID)?;
+    let id = found.stx_mnt_id;
+    Ok(all()?.into_iter().find(|entry| entry.id == id))
+}
+
 /// The mount whose root is open.
 pub fn of_root(root: BorrowedFd<'_>) -> io::Result<Option<MountEntry>> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;

@@ -218,7 +218,10 @@ fn space() -> [MaybeUninit<u8>; rustix::cmsg_space!(ScmRights(MESSAGE_FDS_MAX))]
 }
 
 /// Gives `act` an address for `path`, which may be longer than addresses can.
-fn short(path: &Path, act: impl FnOnce(&SocketAddrUnix) -> Result<(), Errno>) -> io::Result<()> {
+pub(super) fn short(
+    path: &Path,
+    act: impl FnOnce(&SocketAddrUnix) -> Result<(), Errno>,
+) -> io::Result<()> {
     if let Ok(address) = SocketAddrUnix::new(path) {
         return Ok(act(&address)?);
     }

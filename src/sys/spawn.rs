@@ -91,6 +91,15 @@ fn open_group(group: &Path) -> io::Result<File> {
         .open(group.join("cgroup.procs"))
 }
 
+/// Makes this process one of another user, with nothing of root's, for good. Before it
+/// has threads of its own.
+pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
+    if uid == 0 || uid == u32::MAX || gid == u32::MAX {
+        return Err(io::Error::other("it would run as root"));
+    }
+    forget_rights(uid, gid)
+}
+
 fn forget_rights(uid: u32, gid: u32) -> io::Result<()> {
     // SAFETY: all take numbers, or memory of this function.
     unsafe {

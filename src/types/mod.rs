@@ -4,6 +4,7 @@
 //! no layer checks it again. Units: every offset and length is in bytes, every
 //! time is seconds and nanoseconds since 1970 (negative before).
 
+mod decision;
 mod digest;
 mod image_of;
 mod image_path;
@@ -11,6 +12,7 @@ mod image_path;
 use std::fmt;
 use std::ops::Range;
 
+pub use decision::{Decision, Raised};
 pub use digest::{Digest, NotADigest};
 pub use image_of::{ImageOf, NotAnImage};
 pub use image_path::{ImagePath, NameError};

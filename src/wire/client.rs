@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use super::Link;
 use super::control::{CONTROL, Reply, Request};
 use crate::sys::packets::Packets;
@@ -46,6 +48,29 @@ pub fn ask(
     patience: Duration,
     mut hear: impl FnMut(Reply, Option<OwnedFd>) -> Result<(), AskError>,
 ) -> Result<(), AskError> {
+    let link = connect(run, patience)?;
+    link.send(request, &[])?;
+    hear_all(&link, &mut hear)
+}
+
+/// Tells the service at `run` something that takes more than one message. Each may
+/// take `patience`, and so may its reply.
+pub fn tell(
+    run: &Path,
+    request: &Request,
+    more: &[impl Serialize],
+    patience: Duration,
+) -> Result<(), AskError> {
+    let link = connect(run, patience)?;
+    let sent = link
+        .send(request, &[])
+        .and_then(|()| more.iter().try_for_each(|message| link.send(message, &[])));
+    // Why it listened no longer is in its reply.
+    hear_all(&link, &mut |_, _| Ok(()))?;
+    Ok(sent?)
+}
+
+fn connect(run: &Path, patience: Duration) -> Result<Link, AskError> {
     let socket = run.join(CONTROL);
     let link = match Packets::connect(&socket) {
         Ok(connected) => Link::from(connected),
@@ -53,7 +78,13 @@ pub fn ask(
     };
     link.set_sending(patience)?;
     link.set_receiving(patience)?;
-    link.send(request, &[])?;
+    Ok(link)
+}
+
+fn hear_all(
+    link: &Link,
+    hear: &mut dyn FnMut(Reply, Option<OwnedFd>) -> Result<(), AskError>,
+) -> Result<(), AskError> {
     loop {
         match link.receive::<Reply>()? {
             None => return Err(AskError::Ended),

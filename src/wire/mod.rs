@@ -15,8 +15,10 @@
 
 pub mod client;
 pub mod control;
+pub mod http;
 pub mod report;
 pub mod served;
+pub mod upload;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -31,7 +33,7 @@ use crate::types::KernelOffer;
 pub use crate::types::{Digest as Version, ImagePath};
 
 /// Changes when messages do, so that processes of different builds know.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 4;
 
 /// The number of a mount, of a supervisor and all its successors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -69,12 +71,25 @@ pub enum Order {
         /// Whether only to answer with errors, and not to read the image.
         is_tombstone: bool,
     },
+    /// A container gets a view: prefetch what starts of the image read, if that is
+    /// known.
+    Prefetch {
+        /// Of which mount.
+        mount: MountNo,
+    },
     /// A question of an owner, whose answer is not for the supervisor.
     Ask {
         /// To be in the answer.
         id: u64,
         /// JSON that the supervisor does not read.
         question: String,
+    },
+    /// An archive is coming, with the descriptor of a stream socket: see [`upload`].
+    Upload {
+        /// To become a version of which image.
+        path: ImagePath,
+        /// How long it will be, if that is known.
+        bytes: Option<u64>,
     },
     /// Take nothing in any more, and end once nothing is served.
     Drain,

@@ -13,6 +13,20 @@ pub struct Status {
     /// Lines in the logs of containers.
     #[serde(default)]
     pub lines: Lines,
+    /// What is known of containers.
+    #[serde(default)]
+    pub decisions: Decided,
+}
+
+/// What the registry decided, as far as it is known here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// For how many containers.
+    pub containers: u64,
+    /// What the registry called that state; none before it said anything.
+    pub revision: Option<u64>,
+    /// Alarms that wait for the registry.
+    pub alarms_waiting: u64,
 }
 
 /// What became of lines for the logs of containers, since the service was started.

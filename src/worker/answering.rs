@@ -108,6 +108,12 @@ impl Answering {
             Question::Chmod { path, mode, at } => json(&library.chmod(images, path, *mode, at)?),
             Question::Collect => json(&library.collect(images)?),
             Question::Verify { path } => json(&library.verify(path)?),
+            Question::Check { path } => library.check(path),
+            Question::RecordProfile { path, millis } => {
+                json(&images.record_profile(path, Duration::from_millis(*millis))?)
+            }
+            Question::Profile { path } => json(&images.profile(path)?),
+            Question::RemoveProfile { path } => json(&images.remove_profile(path)?),
             Question::Reclaim { path } => json(&library.reclaim(path)?),
         }
     }

@@ -8,15 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::ingested::Ingested;
 use super::marked::Marked;
+use super::profiles::Start;
 use super::tombstone::Tombstones;
 use super::{PATIENCE, WorkerError};
 use crate::config::FuseTuning;
@@ -25,7 +26,8 @@ use crate::fuse::{Connection, SessionHandle};
 use crate::metrics::Metrics;
 use crate::serving::report::{self, Reporter};
 use crate::serving::{Parts, Prepared, Shared};
-use crate::store::ImageFiles;
+use crate::source::BlockSource;
+use crate::store::{ImageFiles, home};
 use crate::sys::breadcrumbs::{Breadcrumbs, Crumb, OWN};
 use crate::sys::process;
 use crate::types::{Ino, KernelOffer, Region};
@@ -63,6 +65,7 @@ struct Begun {
     archives: Vec<Version>,
     metrics: Arc<Metrics>,
     reporter: Reporter,
+    start: Arc<Start>,
 }
 
 impl Served {
@@ -101,6 +104,8 @@ pub(super) struct Images {
     pub(super) ingested: Ingested,
     start: Instant,
     breadcrumbs: Breadcrumbs,
+    /// Where start profiles are, once the store is open.
+    profiles: OnceLock<PathBuf>,
 }
 
 impl Images {
@@ -121,7 +126,35 @@ impl Images {
             ingested: Ingested::default(),
             start: Instant::now(),
             breadcrumbs,
+            profiles: OnceLock::new(),
         })
+    }
+
+    /// Says where start profiles are kept.
+    pub(super) fn keep_profiles_in(&self, directory: PathBuf) {
+        // There is one store.
+        let _is_first = self.profiles.set(directory).is_ok();
+    }
+
+    /// Where the start profile of a version is.
+    pub(super) fn profile_place(&self, version: &Version) -> Option<PathBuf> {
+        let directory = self.profiles.get()?;
+        Some(directory.join(home::profile_name(version)))
+    }
+
+    /// What a mount is recorded and prefetched with, unless that is switched off.
+    pub(super) fn start_of(&self, mount: MountNo) -> Option<Arc<Start>> {
+        let table = self.table.lock();
+        let served = table.served.get(&mount).filter(|_| self.tuning.profile);
+        served.map(|served| Arc::clone(&served.begun.start))
+    }
+
+    /// The same of the version of an image that was mounted last.
+    pub(super) fn newest_start(&self, path: &ImagePath) -> Option<Arc<Start>> {
+        let table = self.table.lock();
+        let is_of_path = |served: &&Served| served.name.0 == *path;
+        let served = table.served.values().rev().find(is_of_path);
+        served.map(|served| Arc::clone(&served.begun.start))
     }
 
     /// Tells a supervisor who this is and what it serves.
@@ -391,12 +424,13 @@ impl Images {
             let label = Path::new(name.0.as_str());
             let opened = files.open(label, name.1, self.shared.decoders(), &metrics)?;
             let root = opened.index.summary().root.unwrap_or(Ino::ROOT);
+            let source: Arc<dyn BlockSource> = Arc::new(Marked {
+                source: opened.source,
+                crumb: crumb.clone(),
+            });
             let parts = Parts {
                 index: opened.index,
-                source: Arc::new(Marked {
-                    source: opened.source,
-                    crumb: crumb.clone(),
-                }),
+                source: Arc::clone(&source),
                 version: *name.1.bytes(),
                 name: label,
                 archive_bytes: opened.archive_bytes,
@@ -414,22 +448,33 @@ impl Images {
                 owner: self.owner,
                 devices: false,
             };
-            let prepared = Prepared::new(parts, options, &self.shared, &metrics)?;
-            Ok((prepared, (opened.regions, opened.archives), reporter))
+            let prepared = Prepared::new(parts, options, &self.tuning, (&self.shared, &metrics))?;
+            let start = Arc::new(Start::new(name.1, &prepared, source));
+            Ok((
+                prepared,
+                (opened.regions, opened.archives),
+                (reporter, start),
+            ))
         };
-        let (prepared, (regions, archives), reporter) =
+        let (prepared, (regions, archives), (reporter, start)) =
             prepare().map_err(|error| error.to_string())?;
+        if self.tuning.profile
+            && let Some(place) = self.profile_place(&name.1)
+        {
+            start.warm(&place);
+        }
         let connection = match offer {
             None => Connection::Fresh(connection),
             Some(offer) => Connection::Live(connection, offer),
         };
-        let session = prepared.serve(connection, &self.tuning, crumb.clone());
+        let session = prepared.serve(connection, crumb.clone());
         Ok(Begun {
             session: session.map_err(|error| error.to_string())?,
             regions,
             archives,
             metrics,
             reporter,
+            start,
         })
     }
 

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::source::{BlockInfo, BlockSink, BlockSource, SourceError};
+use crate::source::{BlockInfo, BlockSink, BlockSource, SourceError, SpanPlace};
 use crate::sys::breadcrumbs::Crumb;
 use crate::types::{BlockNo, SpanNo};
 
@@ -31,6 +31,14 @@ impl BlockSource for Marked {
 
     fn blocks_of(&self, span: SpanNo) -> Result<Range<u32>, SourceError> {
         self.source.blocks_of(span)
+    }
+
+    fn place_of(&self, span: SpanNo) -> Result<SpanPlace, SourceError> {
+        self.source.place_of(span)
+    }
+
+    fn archive_len(&self) -> u64 {
+        self.source.archive_len()
     }
 
     fn intact(&self) -> Result<(), SourceError> {

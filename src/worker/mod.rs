@@ -11,6 +11,8 @@
 //! | [`questions`], `answering` | what owners ask, and how it is answered |
 //! | `ingested` | what was taken in, counted |
 //! | `library` | the images of the home, and their files |
+//! | `receiving` | archives that are sent |
+//! | `profiles` | what starts read, recorded and prefetched |
 //! | `marked`, `tombstone` | what is left for the next worker, and what it does not do again |
 
 mod answering;
@@ -19,7 +21,9 @@ mod images;
 mod ingested;
 mod library;
 mod marked;
+mod profiles;
 pub mod questions;
+mod receiving;
 pub mod status;
 mod tombstone;
 
@@ -33,11 +37,13 @@ use crate::sys::breadcrumbs::Breadcrumbs;
 use crate::sys::confine::confine;
 use crate::sys::packets::Listener;
 use crate::sys::spawn;
+use crate::sys::sqlite;
 use crate::sys::watch::Watch;
 use crate::wire::{Link, Order, PROTOCOL};
 use answering::Answering;
 use images::Images;
 use library::{Library, Looked};
+use receiving::Receiving;
 
 /// How long an order may be on its way to a supervisor that hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -64,6 +70,7 @@ pub fn run(link: Link) -> Result<(), WorkerError> {
         <[OwnedFd; 5]>::try_from(fds).map_err(|_| WorkerError::Order)?;
     let breadcrumbs = Breadcrumbs::of(&trail).map_err(WorkerError::Confine)?;
     breadcrumbs.note_faults();
+    sqlite::keep_paths().map_err(WorkerError::Confine)?;
     if !confine(&[&home, &store]).map_err(WorkerError::Confine)? {
         tracing::warn!("this kernel has no Landlock: what users may do is all that confines");
     }
@@ -71,7 +78,9 @@ pub fn run(link: Link) -> Result<(), WorkerError> {
     let images = Arc::new(Images::new(&begin, breadcrumbs)?);
     images.connect(Some(link.try_clone().map_err(WorkerError::Link)?));
     let library = Arc::new(Library::open(home, bare, store, &begin)?);
+    images.keep_profiles_in(library.profiles());
     let answering = Answering::new(&library, &images);
+    let receiving = Receiving::new(&library, &images);
     let looking = Arc::clone(&images);
     std::thread::Builder::new()
         .name("library".to_owned())
@@ -86,7 +95,7 @@ pub fn run(link: Link) -> Result<(), WorkerError> {
     let mut link = Some(link);
     loop {
         if let Some(link) = link.take()
-            && attend(&link, &images, &answering)? == Attended::Left
+            && attend(&link, &images, &answering, &receiving)? == Attended::Left
         {
             return Ok(());
         }
@@ -127,6 +136,7 @@ fn attend(
     link: &Link,
     images: &Arc<Images>,
     answering: &Answering,
+    receiving: &Receiving,
 ) -> Result<Attended, WorkerError> {
     loop {
         let (order, fds) = match link.receive::<Order>() {
@@ -158,7 +168,9 @@ fn attend(
                 offer,
                 is_tombstone: false,
             } => images.adopt(mount, path, version, offer, fds)?,
+            Order::Prefetch { mount } => images.prefetch(mount),
             Order::Ask { id, question } => answering.answer(id, &question),
+            Order::Upload { path, bytes } => receiving.begin(path, bytes, fds)?,
             Order::Drain => {
                 if images.drain() {
                     return Ok(Attended::Left);
@@ -211,5 +223,9 @@ fn look(library: &Library, images: &Images) {
         if !matches!(waited, Some(Ok(()))) {
             std::thread::sleep(LOOK_EVERY);
         }
+    }
+    if !settled {
+        // Who waits for what was there has it: nothing will be offered.
+        images.settle();
     }
 }

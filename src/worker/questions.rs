@@ -61,6 +61,30 @@ pub enum Question {
         /// Of which image.
         path: ImagePath,
     },
+    /// What containers need of an image, and what its owner should know of it: an
+    /// object as in `docs/json.md`.
+    Check {
+        /// Which image.
+        path: ImagePath,
+    },
+    /// Record which parts of an image are read from now on, for starts of the version
+    /// that was mounted last: a [`ProfileInfo`], when the time is over.
+    RecordProfile {
+        /// Which image.
+        path: ImagePath,
+        /// For how many milliseconds, ten minutes at most.
+        millis: u64,
+    },
+    /// What is known of starts of an image: a [`ProfileInfo`].
+    Profile {
+        /// Which image.
+        path: ImagePath,
+    },
+    /// Forget that: a [`ProfileInfo`] of before.
+    RemoveProfile {
+        /// Which image.
+        path: ImagePath,
+    },
     /// Remove the exploded tree that an image hides: a [`Reclaimed`].
     Reclaim {
         /// Which image.
@@ -80,7 +104,7 @@ pub struct Failed {
 pub struct Images {
     /// The images.
     pub images: Vec<ImageInfo>,
-    /// What is in `distros/` to become one.
+    /// What is in `distros/` or being sent to become one.
     pub uploads: Vec<Upload>,
     /// Exploded trees in `distros/` that no image hides.
     pub exploded: Vec<String>,
@@ -149,10 +173,10 @@ pub struct PatchInfo {
     pub bytes: u64,
 }
 
-/// Something in `distros/` that is to become an image.
+/// Something in `distros/`, or being sent, that is to become an image.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Upload {
-    /// Its name, escaped.
+    /// Its name, escaped; the image's, if it is being sent.
     pub name: String,
     /// How far it is, as its status file says it.
     pub state: String,
@@ -167,6 +191,22 @@ pub struct ImageDetails {
     pub image: Option<ImageInfo>,
     /// What is said in its status file.
     pub status: String,
+    /// Archives that are being sent to become a version of it.
+    #[serde(default)]
+    pub receiving: Vec<Receiving>,
+}
+
+/// How far an archive is that is being sent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Receiving {
+    /// Bytes that came.
+    pub bytes: u64,
+    /// Of how many, if that is known.
+    pub total: Option<u64>,
+    /// Bytes that are indexed.
+    pub indexed_bytes: u64,
+    /// Since when.
+    pub seconds: f64,
 }
 
 /// What was removed.
@@ -204,6 +244,27 @@ pub struct VerifiedArchive {
     pub damaged_bytes: u64,
     /// What was found, a line each.
     pub problems: Vec<String>,
+}
+
+/// The start profile of a version of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileInfo {
+    /// Of which version.
+    pub version: Digest,
+    /// Whether it can be used with the index that is there.
+    pub fits: bool,
+    /// When it was recorded, in seconds since 1970.
+    pub recorded_at: u64,
+    /// How many spans were read.
+    pub spans: u64,
+    /// How many blocks of them.
+    pub blocks: u64,
+    /// How much that is at most.
+    pub bytes: u64,
+    /// How many spans the image has.
+    pub span_count: u32,
+    /// How long its uncompressed stream is.
+    pub stream_bytes: u64,
 }
 
 /// What was removed of an exploded tree.

@@ -14,6 +14,7 @@ pub(crate) mod limited;
 pub(crate) mod load;
 pub(crate) mod mapping;
 pub(crate) mod mount;
+pub(crate) mod platform;
 pub(crate) mod program;
 pub(crate) mod service;
 pub(crate) mod strace;

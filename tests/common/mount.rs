@@ -26,6 +26,26 @@ const LIMIT: Duration = Duration::from_secs(240);
 /// How long a daemon may take to end after its mount is gone.
 pub(crate) const END_LIMIT: Duration = Duration::from_secs(10);
 
+/// A filesystem in memory on a directory.
+pub(crate) struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    #[track_caller]
+    pub(crate) fn new(at: &Path, options: &str) -> Tmpfs {
+        run(Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "none"])
+            .arg(at))
+        .ok();
+        Tmpfs(at.to_owned())
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        super::attempt(unmount(&self.0, UnmountFlags::DETACH));
+    }
+}
+
 /// A mounted archive.
 pub(crate) struct Mount {
     guard: MountPoint,

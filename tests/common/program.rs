@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -105,24 +105,44 @@ pub(crate) fn distrofs_within<S: AsRef<OsStr>>(
     command
 }
 
+/// Runs a command to its end, with this as its input.
+#[track_caller]
+pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Ran {
+    let mut file = tempfile::tempfile().expect("make a file");
+    file.write_all(input).expect("write a file");
+    file.rewind().expect("go to its start");
+    run_from(command, file.into(), LIMIT)
+}
+
+/// Runs a command that may take longer than others.
+#[track_caller]
+pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Ran {
+    run_from(command, Stdio::null(), limit)
+}
+
 /// Runs a command to its end. Its output goes to files, not pipes: a daemon
 /// that it leaves running keeps nobody waiting.
 #[track_caller]
 pub(crate) fn run(command: &mut Command) -> Ran {
+    run_from(command, Stdio::null(), LIMIT)
+}
+
+#[track_caller]
+fn run_from(command: &mut Command, input: Stdio, limit: Duration) -> Ran {
     let line = format!("{command:?}");
     let mut stdout = tempfile::tempfile().expect("make a temporary file");
     let mut stderr = tempfile::tempfile().expect("make a temporary file");
     let started = command
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(stdout.try_clone().expect("duplicate a descriptor"))
         .stderr(stderr.try_clone().expect("duplicate a descriptor"))
         .spawn();
     let mut child = started.unwrap_or_else(|e| panic!("cannot start {line}: {e}"));
-    let Some(status) = wait(&mut child, LIMIT) else {
+    let Some(status) = wait(&mut child, limit) else {
         super::attempt(child.kill());
         super::attempt(child.wait());
         panic!(
-            "did not end within {LIMIT:?}: {line}\n{}",
+            "did not end within {limit:?}: {line}\n{}",
             contents(&mut stderr)
         );
     };

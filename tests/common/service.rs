@@ -68,9 +68,13 @@ impl Service {
             }
         });
         let service = Self {
-            path,
-            // Nobody else's address.
-            settings: vec!["listen=".to_owned()],
+            path: path.clone(),
+            // Nobody else's address, socket and registry.
+            settings: vec![
+                "listen=".to_owned(),
+                "socket=".to_owned(),
+                format!("registry={}", path.join("registry").display()),
+            ],
             program: super::program::binary(),
             tracer: Vec::new(),
             supervisor: None,
@@ -314,6 +318,23 @@ impl Service {
     #[track_caller]
     pub(crate) fn attached(&self, container: u32, image: &str, script: &str) -> Ran {
         run(&mut self.attaching(container, image, script))
+    }
+
+    /// A view of the root that is chosen for a container, while a script of the shell
+    /// runs with it as `$1`.
+    #[track_caller]
+    pub(crate) fn attached_root(&self, container: u32, script: &str) -> Ran {
+        let at = self.path.join("at").join(container.to_string());
+        dir(&at, 0o755);
+        let program = super::program::binary();
+        let text = format!(
+            "mount --make-rprivate /; '{}' attach {container} --at \"$1\" --run '{}'\n{script}",
+            program.display(),
+            self.run_dir().display()
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-euc", &text, "sh"]).arg(at);
+        run(&mut command)
     }
 
     pub(crate) fn attaching(&self, container: u32, image: &str, script: &str) -> Command {

@@ -48,6 +48,7 @@ fn mounted_at(dir: tempfile::TempDir, fs: ImageFs, settings: &[&str]) -> Mounted
         distrofs::fuse::Means {
             metrics: Arc::clone(&metrics),
             answers: report,
+            recorder: Default::default(),
             buffers: distrofs::fuse::Buffers::new(4 << 20),
             crumb: Default::default(),
         },

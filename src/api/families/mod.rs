@@ -127,6 +127,20 @@ fn of_service(text: &mut Exposition, status: &Status) {
     .sample(&[("version", &env!("CARGO_PKG_VERSION"))], 1);
     text.family("distrofs_homes", Type::Gauge, "Homes that are served.")
         .sample(&[], status.homes.len());
+    for (name, help, value) in [
+        (
+            "distrofs_decided_containers",
+            "Containers of which the service knows what the registry decided.",
+            status.decisions.containers,
+        ),
+        (
+            "distrofs_alarms_waiting",
+            "Alarms that the registry has not stored yet.",
+            status.decisions.alarms_waiting,
+        ),
+    ] {
+        text.family(name, Type::Gauge, help).sample(&[], value);
+    }
     let mut lines = text.family(
         "distrofs_log_lines_total",
         Type::Counter,

@@ -1,9 +1,11 @@
 //! What may be typed, as clap reads it.
 
+mod admin;
+mod lab;
+mod profile;
 mod service;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +14,14 @@ use clap::{ArgAction, Parser, Subcommand};
 use crate::config::{ByteSize, ConfigError, FuseTuning, LogFormat};
 use crate::container::Bind;
 use crate::view::Writable;
+pub(super) use admin::{
+    Admin, AdminCommand, ContainerCommand, ContainerOptions, CustomerCommand, CustomerSet,
+    DefaultDistroCommand, DistroCommand, List, ServerCommand,
+};
+pub(super) use lab::{
+    Lab, LabAdvise, LabMrc, LabPlot, LabRecord, LabReplay, LabShow, LabSynth, Shown, Traced,
+};
+pub(super) use profile::{OfService, Profile, ProfileRecord, ProfileRm, ProfileShow};
 pub(super) use service::{
     Abort, Attach, Detach, Image, ImageList, Mode, OneImage, Serve, Status, Target,
 };
@@ -70,17 +80,23 @@ pub(super) enum Command {
     /// Show and change the images that a service has.
     #[command(subcommand)]
     Image(Image),
+    /// Say who has which containers and images: customers, servers, containers, distros.
+    Admin(Admin),
+    /// The laboratory: record what is read, and see what other caches would do.
+    #[command(subcommand)]
+    Lab(Lab),
+    /// Start profiles: which parts of an image a start reads, for the next one to find
+    /// them prefetched.
+    #[command(subcommand)]
+    Profile(Profile),
     /// Break the connections of an image that hangs: who waits for it gets an error.
     Abort(Abort),
     /// What answers HTTP; the service starts it.
     #[command(hide = true)]
     Api {
-        /// The directory of the service's sockets.
+        /// The directory of the service's sockets, for those who list processes.
         #[arg(long)]
         run: PathBuf,
-        /// Where to listen.
-        #[arg(long)]
-        listen: SocketAddr,
     },
     /// What writes a line into the log of a container; the service starts it.
     #[command(hide = true)]
@@ -115,6 +131,16 @@ pub(super) struct Indexing {
 
 /// Distance of checkpoints unless told otherwise.
 const SPAN: ByteSize = ByteSize(256 * 1024);
+
+impl Indexing {
+    /// An index with spans of about this length.
+    pub(super) fn of_span(span: ByteSize) -> Self {
+        Self {
+            span,
+            ..Self::default()
+        }
+    }
+}
 
 impl Default for Indexing {
     fn default() -> Self {
@@ -168,6 +194,9 @@ pub(super) struct Mount {
     /// the only directory in it if that is a root filesystem]
     #[arg(long, value_name = "PATH")]
     pub(super) root: Option<OsString>,
+    /// Do not prefetch what a start profile names
+    #[arg(long)]
+    pub(super) no_profile: bool,
     /// Serve in the foreground instead of returning once the mount answers
     #[arg(long, short)]
     pub(super) foreground: bool,
@@ -215,6 +244,18 @@ pub(super) struct Run {
     pub(super) root: Option<OsString>,
     #[command(flatten)]
     pub(super) indexing: Indexing,
+    /// Record which reads reach the serving process, for `distrofs lab`
+    #[arg(long, value_name = "TRACE")]
+    pub(super) trace: Option<PathBuf>,
+    /// End the trace after so long; the command goes on
+    #[arg(long, value_name = "TIME", requires = "trace", value_parser = lab::parse_time)]
+    pub(super) trace_for: Option<Duration>,
+    /// Say nothing of the trace
+    #[arg(long, hide = true)]
+    pub(super) trace_quiet: bool,
+    /// Do not prefetch what a start profile names
+    #[arg(long)]
+    pub(super) no_profile: bool,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(super) command: Vec<OsString>,
@@ -371,6 +412,9 @@ pub(super) struct ViewUp {
     /// Keep owners although one is 30000 or more
     #[arg(long)]
     pub(super) i_know: bool,
+    /// Do not prefetch what a start profile names, if an archive is mounted for this
+    #[arg(long)]
+    pub(super) no_profile: bool,
     /// Add the lines of the container's user to /etc/passwd, group and shadow of
     /// the view
     #[arg(long)]
@@ -495,7 +539,7 @@ fn parse_span(text: &str) -> Result<ByteSize, String> {
 
 /// Below, a decoder for each worker and some blocks do not fit.
 fn parse_memory(text: &str) -> Result<ByteSize, String> {
-    parse_size(text, 16 << 20..=1 << 40, "at least 16M")
+    parse_size(text, 8 << 20..=1 << 40, "at least 8M")
 }
 
 fn parse_size(

@@ -34,7 +34,7 @@ pub(in super::super) struct Service {
 #[derive(Debug, clap::Args)]
 pub(in super::super) struct Target {
     /// The image: the storage container's user, and the path in its `distros`
-    /// [default: what the service's settings name for this container]
+    /// [default: what the registry decides for this container, or the settings name]
     #[arg(long, value_name = "UID/PATH")]
     pub(in super::super) image: Option<ImageOf>,
     /// The directory that the view is attached on, in this mount namespace [default:

@@ -11,10 +11,10 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::table::{Align, Table};
 use super::{Failure, Verdict, args};
 use crate::sys::namespace;
 use crate::sys::probe::{self, FuseOffer};
+use crate::text::table::{Align, Table};
 
 /// How it is with something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

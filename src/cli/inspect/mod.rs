@@ -17,11 +17,12 @@ use super::{Failure, Verdict, args, served};
 use crate::budget::MemoryBudget;
 use crate::index::EntryName;
 use crate::inspect::packages::{Database, databases};
+use crate::inspect::report::root_of;
 use crate::inspect::{Row, State, Subject, Survey, requirements};
 use crate::metrics::Metrics;
 use crate::source::{BlockSource, DirectReader, Kind};
 use crate::store::Image;
-use crate::types::{Ino, Timestamp};
+use crate::types::Timestamp;
 
 const BUDGET_BYTES: u64 = 64 << 20;
 
@@ -108,17 +109,7 @@ impl Report<'_> {
     fn root(&self) -> String {
         match &self.job.root {
             Some(path) => EntryName::new(path.as_encoded_bytes()).to_string(),
-            None if self.subject.root() == Ino::ROOT => "/".to_owned(),
-            None => self
-                .subject
-                .index()
-                .dirents(Ino::ROOT, 0)
-                .ok()
-                .and_then(|mut all| all.next()?.ok())
-                .map_or_else(
-                    || "/".to_owned(),
-                    |top| format!("/{}", EntryName::new(top.name)),
-                ),
+            None => root_of(self.subject),
         }
     }
 }

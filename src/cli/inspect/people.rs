@@ -4,11 +4,11 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use super::Report;
-use crate::cli::table::{Align, Table};
 use crate::cli::{Failure, text};
 use crate::index::FileKind;
 use crate::inspect::packages::{self, Package};
 use crate::inspect::{CONTAINER_IDS, Category, Finding, Findings, Owners, State};
+use crate::text::table::{Align, Table};
 
 pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> Result<(), Failure> {
     summary(report, out)?;

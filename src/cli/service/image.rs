@@ -7,14 +7,15 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::super::args::{self, ImageList, Mode, OneImage};
-use super::super::table::{Align, Table};
 use super::super::{Failure, Verdict, text};
 use super::ask_text;
+use crate::text::table::{Align, Table};
 use crate::types::Timestamp;
 use crate::wire::control::{ImageOf, Request};
 use crate::wire::report::Status;
 use crate::worker::questions::{
-    Collected, Failed, ImageDetails, ImageInfo, Images, Question, Reclaimed, Verified, VersionInfo,
+    Collected, Failed, ImageDetails, ImageInfo, Images, ProfileInfo, Question, Reclaimed, Verified,
+    VersionInfo,
 };
 
 /// What a worker says.
@@ -182,10 +183,27 @@ fn show(job: &OneImage) -> Result<(), Failure> {
     for change in &image.changes {
         println!("mode: {:04o} {}", change.mode, change.at);
     }
+    if image.serves.is_some() {
+        tell_of_start(job);
+    }
     if image.hides_tree {
         println!("hides an exploded tree: `distrofs image reclaim` removes it");
     }
     Ok(())
+}
+
+/// Says what is known of starts of the version that is served.
+fn tell_of_start(job: &OneImage) {
+    let path = job.image.path.clone();
+    let found: Result<ProfileInfo, _> =
+        ask_of(&job.image, &job.service.run, &Question::Profile { path });
+    match found {
+        Ok(profile) => {
+            let bytes = text::bytes(profile.bytes);
+            println!("start profile: {} spans, {bytes}", profile.spans);
+        }
+        Err(_) => println!("start profile: none of this version"),
+    }
 }
 
 fn versions(job: &OneImage) -> Result<(), Failure> {
@@ -303,7 +321,8 @@ fn of_homes<T: DeserializeOwned>(
     homes.into_iter().map(ask_one).collect()
 }
 
-fn ask_of<T: DeserializeOwned>(
+/// Asks the worker that serves an image.
+pub(in crate::cli) fn ask_of<T: DeserializeOwned>(
     image: &ImageOf,
     run: &Path,
     question: &Question,
@@ -320,7 +339,8 @@ fn ask<T: DeserializeOwned>(home: u32, run: &Path, question: &Question) -> Resul
     }
 }
 
-fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+/// Prints an answer as a line of JSON.
+pub(in crate::cli) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let mut out = io::stdout();
     serde_json::to_writer(&mut out, value)?;
     Ok(writeln!(out)?)

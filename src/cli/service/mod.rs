@@ -1,7 +1,7 @@
 //! Commands that ask `distrofs serve`.
 
 mod attach;
-mod image;
+pub(super) mod image;
 mod status;
 
 use std::os::fd::OwnedFd;

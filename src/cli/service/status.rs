@@ -6,9 +6,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::super::args;
-use super::super::table::{Align, Table};
 use super::super::{Failure, text};
 use super::ask_text;
+use crate::text::table::{Align, Table};
 use crate::wire::control::Request;
 use crate::wire::report::{HomeStatus, ImageStatus, Status, Tombstone};
 use crate::wire::served::{ImageReport, Ingest, Memory, Share, WorkerReport};

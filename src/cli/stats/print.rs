@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use crate::cli::table::{Align, Table};
 use crate::cli::text;
+use crate::text::table::{Align, Table};
 use crate::wire::served::{Memory, Report, Share};
 
 /// An earlier report, and how long ago that was.

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use super::{Printed, State};
-use crate::cli::table::{Align, Table};
 use crate::cli::{Failure, text};
+use crate::text::table::{Align, Table};
 
 pub(super) fn print(printed: &Printed, json: bool) -> Result<(), Failure> {
     let mut out = io::BufWriter::new(io::stdout().lock());

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::super::args::ViewList;
-use super::super::table::{Align, Table};
 use super::super::{Failure, text};
+use crate::text::table::{Align, Table};
 use crate::types::Timestamp;
 use crate::view::{Listed, State};
 

@@ -145,6 +145,9 @@ fn mounted(turn: &Turn, job: &ViewUp, archive: &Path) -> Result<Image, Failure> 
     if job.i_know {
         command.arg("--i-know");
     }
+    if job.no_profile {
+        command.arg("--no-profile");
+    }
     let status = command
         .arg("--")
         .arg(archive)

@@ -117,6 +117,17 @@ impl BlockSource for Claims {
         Ok(0..self.blocks)
     }
 
+    fn place_of(&self, _: SpanNo) -> Result<SpanPlace, SourceError> {
+        Ok(SpanPlace {
+            stream: self.len,
+            archive: self.len,
+        })
+    }
+
+    fn archive_len(&self) -> u64 {
+        0
+    }
+
     fn intact(&self) -> Result<(), SourceError> {
         match self.broken {
             true => Err(damaged("as claimed")),

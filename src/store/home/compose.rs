@@ -77,14 +77,18 @@ impl Home {
         })
     }
 
-    /// Removes the indexes of changed images that are not among `kept`.
+    /// Removes the indexes of changed images, and the start profiles of versions, that
+    /// are not among `kept`.
     pub fn forget_derived(&self, kept: &dyn Fn(&Digest) -> bool) -> Result<u64, HomeError> {
         let failed = HomeError::doing("remove an index that is not needed");
         let mut bytes = 0;
         let (entries, _) = self.derived.entries(usize::MAX).map_err(&failed)?;
         for entry in entries {
             let name = std::str::from_utf8(&entry.name).ok();
-            let digits = name.and_then(|name| name.strip_suffix(super::INDEX));
+            let digits = name.and_then(|name| {
+                let index = name.strip_suffix(super::INDEX);
+                index.or_else(|| name.strip_suffix(super::PROFILE))
+            });
             let version = digits.and_then(|digits| digits.parse().ok());
             if version.is_some_and(|version| kept(&version)) {
                 continue;

@@ -34,6 +34,8 @@ pub(super) enum Step {
     Reject,
     /// A patch layer is copied.
     Copy,
+    /// Bytes of an archive that is sent are written.
+    Arrive,
 }
 
 /// Does a step; `failed` makes an error of what the system said.

@@ -2,7 +2,8 @@
 //!
 //! Layout of `incoming`, T being 16 random hexadecimal digits: `T.dfsx` an index,
 //! `T.json` what is to be done with it (an `Intent`), `T.archive` the archive on
-//! its way, `T.copy` a patch layer on its way. In this order:
+//! its way, `T.copy` a patch layer on its way, `T.arriving` an archive that is being
+//! sent ([`arrive`](super::arrive)). In this order:
 //!
 //! 1. the index is made under a lease, and the archive's bytes are on the disk;
 //! 2. the intent is written;
@@ -13,10 +14,13 @@
 //! 6. what is left here is removed, the intent last.
 //!
 //! Without an intent, or before 3, all is undone by removing what is here. From 3
-//! on all is finished by doing the rest again: each step can be done twice.
+//! on all is finished by doing the rest again: each step can be done twice. An archive
+//! that is sent takes the same steps; 3 gives it another name here.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -29,6 +33,7 @@ use super::record::{ImageRecord, Version};
 use super::{Home, INDEX, index_name};
 use crate::sidecar::Sidecar;
 use crate::sys::lease::Lease;
+use crate::sys::remove;
 use crate::types::{Digest, ImagePath};
 
 const FORMAT: u32 = 1;
@@ -36,6 +41,7 @@ const INTENT_BYTES_MAX: u64 = 64 << 10;
 const INTENT: &str = ".json";
 const ARCHIVE: &str = ".archive";
 const COPY: &str = ".copy";
+const ARRIVING: &str = ".arriving";
 const TOKEN_DIGITS: usize = 16;
 /// Names that a file is given back under, if its own is taken.
 const RETURNS_MAX: u32 = 1000;
@@ -98,6 +104,10 @@ impl Token {
         format!("{}{COPY}", self.0)
     }
 
+    pub(super) fn arriving(&self) -> String {
+        format!("{}{ARRIVING}", self.0)
+    }
+
     fn intent(&self) -> String {
         format!("{}{INTENT}", self.0)
     }
@@ -123,7 +133,16 @@ impl Home {
     /// called first. What cannot be settled now is told, and tried again later.
     pub fn recover(&self) -> Result<Vec<Unfinished>, HomeError> {
         let _turn = self.turn.lock();
+        self.sweep_scratch()
+            .map_err(HomeError::doing("clean the directory scratch"))?;
         self.settle()
+    }
+
+    fn sweep_scratch(&self) -> io::Result<()> {
+        for entry in self.scratch.entries(usize::MAX)?.0 {
+            remove::tree(self.scratch.as_fd(), &CString::new(entry.name)?)?;
+        }
+        Ok(())
     }
 
     /// The same for who has the turn.
@@ -136,6 +155,7 @@ impl Home {
                 Some((token, INTENT)) => tokens.entry(token).or_default().has_intent = true,
                 Some((token, ARCHIVE)) => tokens.entry(token).or_default().has_archive = true,
                 Some((token, INDEX)) => drop(tokens.entry(token).or_default()),
+                Some((token, ARRIVING)) if self.arriving.lock().contains(&token) => {}
                 // What was being written, of which nothing else knows.
                 _ => {
                     let removed = self.incoming.remove(&entry.name);
@@ -270,23 +290,30 @@ impl Home {
 
     /// Steps 4 to 6.
     pub(super) fn complete(&self, token: &Token, intent: &Intent) -> Result<(), HomeError> {
-        let digest = intent.version.sha256;
-        {
-            let records = self.records.lock();
-            if !self.is_whole(&digest) {
-                self.place(token, intent)?;
-            }
-            let record = match records.find(&intent.path)? {
-                Some(mut record) => {
-                    record.add(intent.version.clone());
-                    record.prune(self.options.keep_versions);
-                    record
-                }
-                None => ImageRecord::new(intent.path.clone(), intent.version.clone()),
-            };
-            let failed = HomeError::doing("write the record of an image");
-            step(Step::Record, failed, || records.write(&record))?;
+        self.enter(token, intent)?;
+        self.clear(token)
+    }
+
+    /// Steps 4 and 5.
+    pub(super) fn enter(&self, token: &Token, intent: &Intent) -> Result<(), HomeError> {
+        let records = self.records.lock();
+        if !self.is_whole(&intent.version.sha256) {
+            self.place(token, intent)?;
         }
+        let record = match records.find(&intent.path)? {
+            Some(mut record) => {
+                record.add(intent.version.clone());
+                record.prune(self.options.keep_versions);
+                record
+            }
+            None => ImageRecord::new(intent.path.clone(), intent.version.clone()),
+        };
+        let failed = HomeError::doing("write the record of an image");
+        step(Step::Record, failed, || records.write(&record))
+    }
+
+    /// Step 6.
+    pub(super) fn clear(&self, token: &Token) -> Result<(), HomeError> {
         system_step(Step::Clean, "clean the directory incoming", || {
             self.incoming.remove(token.archive().as_bytes())?;
             self.incoming.remove(token.index().as_bytes())

@@ -8,9 +8,11 @@
 //! STORE/                   ours: same user, same filesystem, closed to others
 //!   archives/DIGEST        archives by their SHA-256, DIGEST.dfsx their indexes
 //!   derived/VERSION.dfsx   indexes of images that were changed afterwards
+//!   derived/VERSION.dfsp   start profiles of versions
 //!   images/web.json        which versions there are of an image ([`ImageRecord`])
 //!   images/.trial          which upload is being indexed (`trial`)
 //!   incoming/              what is being taken in (`journal`)
+//!   scratch/               what is copied out of an image to be looked at
 //!   lock                   held by the process that works in it
 //! ```
 //!
@@ -26,9 +28,11 @@
 //! opened without access before. What is read then does not match its checksums.
 //!
 //! No process is managed here, and nothing is mounted. Calls may come from several
-//! threads; those that index wait for each other. Lock order: `turn`, `records`,
-//! `seen`; only `turn` is held while something is indexed.
+//! threads; those that index wait for each other, and none of them for who sends an
+//! archive. Lock order: `turn`, `records`, `seen`, `arriving`; only `turn` is held while
+//! something is indexed.
 
+mod arrive;
 mod compose;
 mod error;
 mod fault;
@@ -46,18 +50,19 @@ mod trial;
 mod verdict;
 mod versions;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{FlockOperation, flock};
 
+pub use arrive::{Arrival, Incoming};
 pub use compose::Composed;
 pub use error::HomeError;
 pub use folder::{Entry, Folder, Stamp, kind_of};
@@ -73,6 +78,7 @@ pub use versions::{Images, Swept, Which};
 use crate::metrics::Metrics;
 use crate::store::IngestOptions;
 use crate::types::{Digest, ImagePath};
+use journal::Token;
 use record::Records;
 use scan::Seen;
 
@@ -82,6 +88,7 @@ const ARCHIVES: &str = "archives";
 const IMAGES: &str = "images";
 const DERIVED: &str = "derived";
 const INCOMING: &str = "incoming";
+const SCRATCH: &str = "scratch";
 const LOCK: &str = "lock";
 
 /// How a home is kept.
@@ -98,6 +105,10 @@ pub struct Options {
     /// How long after a failure of the system an upload is tried again; twice as
     /// long after each one that follows, up to 64 times.
     pub retry_after: Duration,
+    /// Archives that are sent at a time.
+    pub arriving_max: usize,
+    /// How long an archive that is sent is waited for while it is indexed.
+    pub stalled_after: Duration,
     /// How often progress is told, at most.
     pub progress_every: Duration,
     /// How to index.
@@ -112,6 +123,8 @@ impl Options {
             names_max: 10_000,
             images_max: 1000,
             retry_after: Duration::from_secs(30),
+            arriving_max: 2,
+            stalled_after: Duration::from_secs(5),
             progress_every: Duration::from_millis(300),
             ingest,
         }
@@ -145,9 +158,14 @@ pub struct Home {
     archives: Folder,
     derived: Folder,
     incoming: Folder,
+    scratch: Folder,
     records: Mutex<Records>,
     /// Held by who takes something in.
     turn: Mutex<()>,
+    /// Those who wait for it.
+    waiting: AtomicUsize,
+    /// Archives that are being sent.
+    arriving: Mutex<BTreeSet<Token>>,
     /// Uploads that were tried, by name.
     seen: Mutex<HashMap<Vec<u8>, Seen>>,
     options: Options,
@@ -185,14 +203,25 @@ impl Home {
             archives: make(ARCHIVES)?,
             derived: make(DERIVED)?,
             incoming: make(INCOMING)?,
+            scratch: make(SCRATCH)?,
             records: Mutex::new(Records(make(IMAGES)?)),
             store: std::path::absolute(store).map_err(failed("find"))?,
             turn: Mutex::new(()),
+            waiting: AtomicUsize::new(0),
+            arriving: Mutex::default(),
             seen: Mutex::default(),
             options,
             user: rustix::process::geteuid().as_raw(),
             _lock: lock,
         })
+    }
+
+    /// Waits until nobody else takes something in.
+    fn wait_for_turn(&self) -> MutexGuard<'_, ()> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let turn = self.turn.lock();
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        turn
     }
 
     /// The directory for uploads as it is now.
@@ -216,6 +245,18 @@ impl Home {
         self.store.join(DERIVED).join(index_name(version))
     }
 
+    /// Where start profiles of versions are kept, beside indexes, by
+    /// [`profile_name`]. They go with the indexes of versions that nobody uses.
+    pub fn profiles_path(&self) -> PathBuf {
+        self.store.join(DERIVED)
+    }
+
+    /// A directory for what is needed for a moment; nothing in it is kept when the home
+    /// is opened again.
+    pub fn scratch_path(&self) -> PathBuf {
+        self.store.join(SCRATCH)
+    }
+
     /// How it is kept.
     pub fn options(&self) -> &Options {
         &self.options
@@ -229,6 +270,14 @@ fn index_name(digest: &Digest) -> String {
 
 /// The ending of indexes.
 const INDEX: &str = ".dfsx";
+
+/// The ending of start profiles.
+const PROFILE: &str = ".dfsp";
+
+/// The name of the start profile of a version.
+pub fn profile_name(version: &Digest) -> String {
+    format!("{version}{PROFILE}")
+}
 
 /// Seconds since 1970; a clock before that is at its start.
 fn now() -> u64 {

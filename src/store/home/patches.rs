@@ -58,7 +58,7 @@ impl Home {
     /// Takes in the layers of an image that has a record. What is in the store
     /// already is not read again.
     pub fn take_patches(&self, path: &ImagePath, work: Work<'_>) -> Result<Patches, HomeError> {
-        let _turn = self.turn.lock();
+        let _turn = self.wait_for_turn();
         let known = self.image(path)?.patches;
         let mut patches = Patches::default();
         let mut layers = Vec::new();
@@ -233,13 +233,13 @@ impl Home {
         });
         let archive = opened.and_then(|file| Archive::from_file(Arc::new(file), &path_of_copy));
         let archive = archive.map_err(|error| Layer::Waiting(error.to_string()))?;
-        let indexed = self.index_into(token, &archive, path, work, is_whole);
+        let indexed = self.index_into(token, (&archive).into(), path, work, is_whole);
         match indexed {
             Ok(indexed) => Ok(indexed.digest),
-            Err(Unindexed::Unlikely(why)) => Err(Layer::Refused(why.to_owned())),
+            Err(Unindexed::Unlikely(why)) => Err(Layer::Refused(why.so_far().to_owned())),
             Err(Unindexed::GivenUp) => Err(Layer::Waiting("it is being uploaded".to_owned())),
             Err(Unindexed::Failed(error)) => {
-                let reason = reason_of(&error, &archive);
+                let reason = reason_of(&error, archive.path());
                 Err(match verdict(&error, archive.metadata().len()) {
                     Verdict::Never | Verdict::Incomplete => Layer::Refused(reason),
                     Verdict::Changed | Verdict::Later | Verdict::NoRoom => Layer::Waiting(reason),

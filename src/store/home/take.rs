@@ -15,13 +15,13 @@ use super::folder::{Folder, Stamp};
 use super::journal::{Intent, Token};
 use super::record::Version;
 use super::scan::{Sighting, State, unreadable};
-use super::trial::DEADLY;
+use super::trial::{DEADLY, Tried};
 use super::verdict::{Verdict, verdict};
 use super::{Home, INCOMING, Work, now};
 use crate::index::build::WarningKind;
 use crate::sidecar::Sidecar;
 use crate::source::Kind;
-use crate::store::ingest::{IngestReport, ingest};
+use crate::store::ingest::{IngestReport, Intake, ingest};
 use crate::store::{Archive, StoreError};
 use crate::sys::lease::Lease;
 use crate::types::{Digest, ImagePath};
@@ -77,12 +77,40 @@ pub(super) enum Unindexed {
     Failed(StoreError),
     /// Somebody wanted to write, or it was to stop.
     GivenUp,
-    /// It is a plain archive that has no end, or one of nothing at all.
-    Unlikely(&'static str),
+    /// It may not be complete, though nothing is wrong with what there is.
+    Unlikely(Unlikely),
 }
 
-/// What is said of an archive of zeros: of a file that was made large before it is
-/// written, or of an empty directory.
+/// What a complete archive hardly ever is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unlikely {
+    /// A plain archive without an end.
+    Endless,
+    /// One of zeros: a file that was made large before it is written, or an empty
+    /// directory.
+    Empty,
+}
+
+impl Unlikely {
+    /// What is said of it if more of it may come.
+    pub(super) fn so_far(self) -> &'static str {
+        match self {
+            Unlikely::Endless => ENDLESS,
+            Unlikely::Empty => EMPTY,
+        }
+    }
+
+    /// What is said of it if no more will come.
+    pub(super) fn at_last(self) -> &'static str {
+        match self {
+            Unlikely::Endless => {
+                "its end is missing, so it may not be complete: send it again; if it is complete, compress it (gzip), or append its end (head -c 1024 /dev/zero >> FILE)"
+            }
+            Unlikely::Empty => "there is nothing in it: send another one",
+        }
+    }
+}
+
 const EMPTY: &str =
     "there is nothing in it, so it may not be complete: go on uploading it, or upload another one";
 
@@ -97,7 +125,7 @@ impl Home {
     /// Takes an upload in, whatever state it was seen in. Returns when that is done
     /// or cannot be done; waits for others that are being taken in.
     pub fn take(&self, sighting: &Sighting, work: Work<'_>) -> Outcome {
-        let _turn = self.turn.lock();
+        let _turn = self.wait_for_turn();
         let Some(path) = &sighting.path else {
             return match &sighting.state {
                 State::Refused(reason) => Outcome::Refused(reason.clone()),
@@ -131,9 +159,7 @@ impl Home {
         if let Some(state) = self.refusal(&stat) {
             return Err(refused(state));
         }
-        let max = self.options.images_max;
-        if !self.records.lock().has_room(path, max).map_err(later)? {
-            let reason = format!("there are {max} images already: remove one that is not needed");
+        if let Some(reason) = self.is_full_for(path).map_err(later)? {
             self.put_off(&sighting.name, Stamp::of(&stat), reason.clone());
             return Err(Outcome::Refused(reason));
         }
@@ -163,18 +189,26 @@ impl Home {
         })
     }
 
+    /// Why there can be no image of this path, if there are too many others.
+    pub(super) fn is_full_for(&self, path: &ImagePath) -> io::Result<Option<String>> {
+        let max = self.options.images_max;
+        let reason = || format!("there are {max} images already: remove one that is not needed");
+        let has_room = self.records.lock().has_room(path, max)?;
+        Ok((!has_room).then(reason))
+    }
+
     fn take_held(&self, held: &Held<'_>, work: Work<'_>) -> Outcome {
         let token = match Token::new() {
             Ok(token) => token,
             Err(error) => return Outcome::Later(format!("cannot get random bytes: {error}")),
         };
-        match self.begin_trial(held.stamp) {
+        match self.begin_trial(Tried::Stamp(held.stamp)) {
             Ok(true) => {}
             Ok(false) => return self.never(held, DEADLY.to_owned()),
             Err(error) => return self.later(held, &error),
         }
         let is_whole = || held.lease.is_whole();
-        let indexed = self.index_into(&token, &held.archive, held.path, work, &is_whole);
+        let indexed = self.index_into(&token, (&held.archive).into(), held.path, work, &is_whole);
         self.end_trial();
         match indexed {
             Ok(indexed) => self.commit(held, &token, indexed),
@@ -184,7 +218,7 @@ impl Home {
                 }
                 match unindexed {
                     Unindexed::Failed(error) => self.failed(held, &error),
-                    Unindexed::Unlikely(why) => self.incomplete(held, why.to_owned()),
+                    Unindexed::Unlikely(why) => self.incomplete(held, why.so_far().to_owned()),
                     Unindexed::GivenUp if work.stop.load(Ordering::Relaxed) => Outcome::Stopped,
                     Unindexed::GivenUp => Outcome::Busy,
                 }
@@ -196,14 +230,14 @@ impl Home {
     pub(super) fn index_into(
         &self,
         token: &Token,
-        archive: &Archive,
+        intake: Intake<'_>,
         path: &ImagePath,
         work: Work<'_>,
         is_whole: &(dyn Fn() -> bool + Sync),
     ) -> Result<Indexed, Unindexed> {
         let place = self.incoming_path(&token.index());
         let is_wanted = || !work.stop.load(Ordering::Relaxed) && is_whole();
-        let progress = Throttled::new(self, path, archive.metadata().len(), work);
+        let progress = Throttled::new(self, path, intake.len(), work);
         let failed = |cause| StoreError::System {
             doing: "index an upload",
             cause,
@@ -211,7 +245,7 @@ impl Home {
         let indexed = step(Step::Index, failed, || {
             let options = self.options.ingest;
             let tell = |bytes| progress.tell(bytes);
-            ingest(archive, &place, options, work.metrics, &tell, &is_wanted)
+            ingest(intake, &place, options, work.metrics, &tell, &is_wanted)
         });
         if !is_wanted() {
             return Err(Unindexed::GivenUp);
@@ -223,11 +257,11 @@ impl Home {
         };
         // The end of a compressed one is known by its checksum.
         if report.scan.kind == Kind::Plain && has_no_end(&report) {
-            return Err(Unindexed::Unlikely(ENDLESS));
+            return Err(Unindexed::Unlikely(Unlikely::Endless));
         }
         // Containers would not start from it.
         if report.built.summary.entries == 0 {
-            return Err(Unindexed::Unlikely(EMPTY));
+            return Err(Unindexed::Unlikely(Unlikely::Empty));
         }
         let sidecar = Sidecar::open(&place).map_err(|e| Unindexed::Failed(e.into()))?;
         Ok(Indexed {
@@ -330,7 +364,7 @@ impl Home {
 
     /// What a failure to index means.
     fn failed(&self, held: &Held<'_>, error: &StoreError) -> Outcome {
-        let reason = reason_of(error, &held.archive);
+        let reason = reason_of(error, held.archive.path());
         match verdict(error, held.stamp.bytes()) {
             Verdict::Changed => Outcome::Busy,
             Verdict::Incomplete => self.incomplete(held, reason),
@@ -370,8 +404,8 @@ impl Home {
 }
 
 /// What an error says, without the name in front: that is said by who tells it.
-pub(super) fn reason_of(error: &StoreError, archive: &Archive) -> String {
-    let (text, name) = (error.to_string(), archive.path().display());
+pub(super) fn reason_of(error: &StoreError, archive: &Path) -> String {
+    let (text, name) = (error.to_string(), archive.display());
     match text.strip_prefix(&format!("{name}: ")) {
         Some(reason) => reason.to_owned(),
         None => text,

@@ -4,6 +4,11 @@
 //! that ended by a fault of its own is told so, and counts that against what is noted:
 //! after some times the upload is no image for us, and others are taken in again.
 //!
+//! An archive that is being sent is not known before all of it is there, and is gone
+//! after the fault: the first time it is noted of which image it was to be. Then
+//! archives of that image are told apart by their digest, and so are not indexed
+//! before they are there.
+//!
 //! Guarantees: only faults count, not that somebody killed the process; what is noted
 //! of another upload is forgotten.
 
@@ -12,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::Home;
 use super::error::HomeError;
 use super::folder::Stamp;
+use crate::types::{Digest, ImagePath};
 
 /// In the directory of records, where no record has such a name.
 const FILE: &[u8] = b".trial";
@@ -24,9 +30,32 @@ const DEATHS_MAX: u32 = 3;
 /// What is said of such an upload.
 pub(super) const DEADLY: &str = "reading it ended the process that indexes it again and again: make the archive anew with another tar or gzip, and report this";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What is being indexed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Tried {
+    /// A file.
+    Stamp(Stamp),
+    /// An archive that is being sent, of this image.
+    Arriving(ImagePath),
+    /// An archive that was sent, of this image.
+    Arrived(ImagePath, Digest),
+}
+
+impl Tried {
+    /// Whether what was noted of `before` is of this.
+    fn is_that(&self, before: &Tried) -> bool {
+        match (before, self) {
+            (Tried::Arriving(before), Tried::Arrived(path, _)) => before == path,
+            (before, this) => before == this,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Trial {
-    stamp: Stamp,
+    #[serde(flatten)]
+    of: Tried,
     deaths: u32,
 }
 
@@ -43,12 +72,22 @@ impl Home {
     }
 
     /// Notes that an upload is being indexed; whether that may be done at all.
-    pub(super) fn begin_trial(&self, stamp: Stamp) -> Result<bool, HomeError> {
-        let before = self.trial().filter(|trial| trial.stamp == stamp);
-        match before {
-            Some(trial) => Ok(trial.deaths < DEATHS_MAX),
-            None => self.write_trial(Trial { stamp, deaths: 0 }).map(|()| true),
+    pub(super) fn begin_trial(&self, of: Tried) -> Result<bool, HomeError> {
+        let before = self.trial().filter(|trial| of.is_that(&trial.of));
+        let deaths = before.as_ref().map_or(0, |trial| trial.deaths);
+        if before.is_none_or(|before| before.of != of) {
+            self.write_trial(Trial { of, deaths })?;
         }
+        Ok(deaths < DEATHS_MAX)
+    }
+
+    /// Whether an archive that is sent for this image may be one that ended the
+    /// process before.
+    pub(super) fn is_suspected(&self, path: &ImagePath) -> bool {
+        self.trial().is_some_and(|trial| match trial.of {
+            Tried::Stamp(_) => false,
+            Tried::Arriving(of) | Tried::Arrived(of, _) => trial.deaths > 0 && of == *path,
+        })
     }
 
     /// It did no harm, or will not be tried again.

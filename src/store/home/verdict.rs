@@ -40,6 +40,8 @@ pub(super) fn verdict(error: &StoreError, archive_bytes: u64) -> Verdict {
         // Files of ours, not the upload.
         StoreError::NotOurs { .. }
         | StoreError::OtherFiles { .. }
+        | StoreError::Profile { .. }
+        | StoreError::ProfileFile { .. }
         | StoreError::Sidecar(_)
         | StoreError::Index { .. } => Verdict::Later,
     }

@@ -55,6 +55,8 @@ const HANGING_MAX: usize = 4;
 pub(super) enum Tone {
     Notice,
     Alarm,
+    /// An alarm of the platform's, whose text is known as it is.
+    Danger,
 }
 
 struct Line {
@@ -113,6 +115,7 @@ fn line(time: &str, tone: Tone, text: &str) -> String {
     let begin = match tone {
         Tone::Notice => "[distrofs]",
         Tone::Alarm => "ALARM: [distrofs]",
+        Tone::Danger => "ALARM:",
     };
     let mut line = format!("{time} - {begin} ");
     let printable = |c: char| if c.is_control() { '?' } else { c };

@@ -64,7 +64,13 @@ impl Library {
             Err(error) => return Err(error.into()),
         };
         let status = statuses.get(&name).cloned().unwrap_or_default();
-        Ok(ImageDetails { image, status })
+        let receiving = self.receiving.lock();
+        let receiving = receiving.iter().filter(|progress| progress.path() == path);
+        Ok(ImageDetails {
+            image,
+            status,
+            receiving: receiving.map(|progress| progress.receiving()).collect(),
+        })
     }
 
     /// Makes another version the current one.
@@ -323,7 +329,13 @@ impl Library {
                 bytes: sighting.bytes,
             }
         };
-        scan.sightings.iter().map(of).collect()
+        let receiving = self.receiving.lock();
+        let sent = receiving.iter().map(|progress| Upload {
+            name: progress.path().to_string(),
+            state: progress.state(),
+            bytes: progress.receiving().bytes,
+        });
+        scan.sightings.iter().map(of).chain(sent).collect()
     }
 
     /// Exploded trees, whether an image hides them or not.

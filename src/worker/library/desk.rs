@@ -1,6 +1,6 @@
 //! What is known of each image while it is offered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,9 @@ use crate::types::{Digest, ImagePath};
 
 /// How long after a failure something is composed again.
 const COMPOSE_AGAIN: Duration = Duration::from_secs(30);
+
+/// Of so many archives that were sent it is remembered that they were rejected.
+const REJECTED_MAX: usize = 32;
 
 /// What is said of an image, a line each.
 #[derive(Debug, Default)]
@@ -45,6 +48,9 @@ struct Shelved {
 pub(super) struct Desk {
     shelf: BTreeMap<ImagePath, Shelved>,
     notes: BTreeMap<ImagePath, Notes>,
+    /// Archives that were sent and can never be images, since the last that can be one
+    /// there: of which image, and what is said of them.
+    rejected: VecDeque<(ImagePath, String)>,
     pub(super) checks: Checks,
     pub(super) files: StatusFiles,
     /// Images that are gone, whose directories may be left.
@@ -56,14 +62,36 @@ impl Desk {
         self.notes.entry(path.clone()).or_default()
     }
 
+    /// Notes what is to be said of a version that was taken in.
+    pub(super) fn taken(&mut self, path: &ImagePath, notes: Vec<String>) {
+        self.rejected.retain(|(other, _)| other != path);
+        self.notes_of(path).taken = notes;
+    }
+
+    /// Notes that an archive that was sent can never be an image.
+    pub(super) fn rejected(&mut self, path: &ImagePath, reason: &str) {
+        self.rejected.retain(|(other, _)| other != path);
+        if self.rejected.len() == REJECTED_MAX {
+            self.rejected.pop_front();
+        }
+        let text = format!("refused: the archive that was sent: {reason}");
+        self.rejected.push_back((path.clone(), text));
+    }
+
     /// What is said of an image.
     pub(super) fn notes(&self, path: &ImagePath) -> Vec<String> {
-        self.notes.get(path).map(Notes::all).unwrap_or_default()
+        let rejected = self.rejected.iter().filter(|(other, _)| other == path);
+        let rejected = rejected.map(|(_, text)| text.clone());
+        let notes = self.notes.get(path).map(Notes::all);
+        rejected.chain(notes.into_iter().flatten()).collect()
     }
 
     pub(super) fn all_notes(&self) -> BTreeMap<ImagePath, Vec<String>> {
-        let notes = self.notes.iter();
-        let notes = notes.map(|(path, notes)| (path.clone(), notes.all()));
+        let rejected = self.rejected.iter().map(|(path, _)| path);
+        let paths: BTreeSet<_> = self.notes.keys().chain(rejected).collect();
+        let notes = paths
+            .into_iter()
+            .map(|path| (path.clone(), self.notes(path)));
         notes.filter(|(_, notes)| !notes.is_empty()).collect()
     }
 
@@ -71,6 +99,11 @@ impl Desk {
     pub(super) fn version(&self, path: &ImagePath) -> Option<Digest> {
         let shelved = self.shelf.get(path)?;
         shelved.made.as_ref().map(|(version, _)| *version)
+    }
+
+    /// The version of an image that is offered, and its files.
+    pub(super) fn offered(&self, path: &ImagePath) -> Option<(Digest, Arc<ImageFiles>)> {
+        self.shelf.get(path)?.made.clone()
     }
 
     /// Forgets all images but these; those that were there.

@@ -6,6 +6,8 @@
 //! order: `desk`, then those of the home and of what is served.
 
 mod answer;
+mod arrival;
+mod check;
 mod desk;
 
 use std::collections::BTreeSet;
@@ -31,6 +33,8 @@ use crate::sys::watch::Watch;
 use crate::types::ImagePath;
 use crate::wire::Begin;
 use desk::Desk;
+
+pub(super) use arrival::Sending;
 
 /// Distance of checkpoints.
 const SPAN_BYTES: u64 = 256 * 1024;
@@ -59,8 +63,12 @@ pub(super) struct Library {
     /// Changes with everything that is done here.
     changes: AtomicU64,
     indexing: Mutex<Option<Progress>>,
+    /// Archives that are being sent.
+    receiving: Mutex<Vec<Arc<arrival::Progress>>>,
     /// Verifying takes memory and disk: one at a time.
     verifying: Mutex<()>,
+    /// So does looking at all of an image.
+    checking: Mutex<()>,
 }
 
 /// How far indexing an archive is.
@@ -110,8 +118,15 @@ impl Library {
             desk: Mutex::default(),
             changes: AtomicU64::new(0),
             indexing: Mutex::default(),
+            receiving: Mutex::default(),
             verifying: Mutex::default(),
+            checking: Mutex::default(),
         })
+    }
+
+    /// Where start profiles are kept.
+    pub(super) fn profiles(&self) -> PathBuf {
+        self.home.profiles_path()
     }
 
     /// Looks at everything once: takes in what is finished, offers what is new, and
@@ -160,7 +175,7 @@ impl Library {
             *self.indexing.lock() = None;
             if let Outcome::Ready { path, notes, .. } = outcome {
                 images.say(&path, "a new version was taken in");
-                self.desk.lock().notes_of(&path).taken = notes;
+                self.desk.lock().taken(&path, notes);
             }
             self.changed();
             self.refresh(images)?;
@@ -274,6 +289,11 @@ impl Library {
     fn statuses(&self, desk: &mut Desk, scan: &Scan) -> Result<Statuses, HomeError> {
         let indexing = self.indexing.lock().clone();
         desk.check(&self.budget, &self.metrics);
+        let mut notes = desk.all_notes();
+        for progress in self.receiving.lock().iter() {
+            let of_image = notes.entry(progress.path().clone()).or_default();
+            of_image.insert(0, progress.state());
+        }
         let facts = Facts {
             names_max: self.home.options().names_max,
             scan,
@@ -285,7 +305,7 @@ impl Library {
                 of: progress.of,
             }),
             checks: &desk.checks,
-            notes: &desk.all_notes(),
+            notes: &notes,
         };
         Ok(facts.statuses())
     }
@@ -303,8 +323,14 @@ impl Library {
             told,
         });
         drop(indexing);
-        if is_due
-            && let Some(mut desk) = self.desk.try_lock()
+        if is_due {
+            self.tell_now();
+        }
+    }
+
+    /// Says in `distros` how everything is, unless somebody does already.
+    fn tell_now(&self) {
+        if let Some(mut desk) = self.desk.try_lock()
             && let Err(error) = self
                 .home
                 .scan()

@@ -1,5 +1,6 @@
 //! What becomes of uploads, without other users: those are in `tests/ingest.rs`.
 
+mod arriving;
 mod faults;
 mod patches;
 mod taking;

@@ -4,16 +4,18 @@ use std::io::{self, Write};
 
 /// On which side of its column a text stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Align {
+pub enum Align {
+    /// Texts.
     Left,
+    /// Numbers.
     Right,
 }
 
 /// Rows of as many texts as there are columns. The last column may be wide: it
 /// is not padded.
 #[derive(Debug)]
-pub(super) struct Table {
-    columns: Vec<(&'static str, Align)>,
+pub struct Table {
+    columns: Vec<(String, Align)>,
     rows: Vec<Row>,
 }
 
@@ -26,27 +28,38 @@ enum Row {
 
 impl Table {
     /// An empty table. Without titles there is no line of them.
-    pub(super) fn new<const N: usize>(columns: [(&'static str, Align); N]) -> Self {
+    pub fn new<const N: usize>(columns: [(&'static str, Align); N]) -> Self {
         Self {
-            columns: columns.into(),
+            columns: columns
+                .map(|(title, align)| (title.to_owned(), align))
+                .into(),
             rows: Vec::new(),
         }
     }
 
+    /// A table whose columns and rows are only known when it is made; each row has
+    /// a cell for each column.
+    pub fn of(columns: Vec<(String, Align)>, rows: Vec<Vec<String>>) -> Self {
+        Self {
+            columns,
+            rows: rows.into_iter().map(Row::Cells).collect(),
+        }
+    }
+
     /// Adds a row.
-    pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         debug_assert_eq!(N, self.columns.len());
         self.rows.push(Row::Cells(cells.into()));
     }
 
     /// Adds text below the last column.
-    pub(super) fn below(&mut self, text: &str) {
+    pub fn below(&mut self, text: &str) {
         self.rows.push(Row::Below(text.to_owned()));
     }
 
     /// Writes it, each line behind `indent`.
-    pub(super) fn write(&self, out: &mut dyn Write, indent: &str) -> io::Result<()> {
-        let titles: Vec<String> = self.columns.iter().map(|c| c.0.to_owned()).collect();
+    pub fn write(&self, out: &mut dyn Write, indent: &str) -> io::Result<()> {
+        let titles: Vec<String> = self.columns.iter().map(|c| c.0.clone()).collect();
         let mut widths: Vec<usize> = titles.iter().map(|title| width(title)).collect();
         for row in &self.rows {
             if let Row::Cells(cells) = row {
