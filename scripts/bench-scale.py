@@ -118,21 +118,20 @@ def views(bench):
 
 
 def images(bench):
-    variants = bench.work / "variants"
-    variants.mkdir()
-    for number in range(max(bench.steps["images"])):
-        make_variant(variants / f"{number}.tgz", bench.small, number)
+    service = Service(bench.distrofs, bench.work / "images", None)
+    service.distros.mkdir(parents=True)
+    there = 0
     for count in bench.steps["images"]:
-        service = Service(bench.distrofs, bench.work / f"images-{count}", None)
-        service.distros.mkdir(parents=True)
-        for number in range(count):
-            # No copy: the service keeps a link of its own.
+        new = count - there
+        for number in range(there, count):
             place = service.distros / f"i{number}.tgz"
-            os.link(variants / f"{number}.tgz", place)
+            make_variant(place, bench.small, number)
             os.chown(place, HOME, HOME)
+        there = count
+        os.sync()
         began = time.monotonic()
         with service:
-            bench.note("images", count, first_start_ms_each=(time.monotonic() - began) * 1000 / count)
+            bench.note("images", count, add_ms_each=(time.monotonic() - began) * 1000 / new)
         (service.path / "log").unlink()
         for _ in range(bench.rounds):
             drop_caches()
@@ -152,8 +151,7 @@ def images(bench):
                     worker_mib=resident_mib(worker),
                 )
             (service.path / "log").unlink()
-        shutil.rmtree(service.path)
-    shutil.rmtree(variants)
+    shutil.rmtree(service.path)
 
 
 # --- Entries ------------------------------------------------------------------

@@ -200,6 +200,19 @@ build_release() {
   distrofs=$target/release/distrofs
 }
 
+# --- Measuring --------------------------------------------------------------
+
+# Some kernels page out by themselves what nobody used for a while (DAMON): not while
+# something is measured. The schemes that were at work are again at the end.
+rest_damon() {
+  local state
+  for state in /sys/kernel/mm/damon/admin/kdamonds/*/state; do
+    if [ -w "$state" ] && [ "$(cat "$state")" = on ] && echo off >"$state"; then
+      at_exit "echo on >'$state'"
+    fi
+  done
+}
+
 # --- Showing ----------------------------------------------------------------
 
 now_us() {

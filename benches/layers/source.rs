@@ -1,5 +1,6 @@
 //! Scanning an archive, and reading from its checkpoints.
 
+use std::io::Read;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ pub(crate) fn benches(criterion: &mut Criterion) {
     let stream = stream(STREAM_BYTES);
     let archive = Arc::new(Memory(gzip(&stream)));
     scan(criterion, &archive, &Memory(stream));
+    whole(criterion, &archive);
     inflate(criterion, archive);
 }
 
@@ -26,6 +28,44 @@ fn scan(criterion: &mut Criterion, compressed: &Memory, plain: &Memory) {
         group.bench_function(name, |b| b.iter(|| scanned(archive)));
     }
     group.finish();
+}
+
+/// All of it in order, verified and in blocks, against what zlib-rs takes to inflate it.
+fn whole(criterion: &mut Criterion, archive: &Arc<Memory>) {
+    let (source, _services) = scanned(archive).open(Arc::clone(archive), MEMORY_BYTES);
+    let mut group = criterion.benchmark_group("whole inflate");
+    group.sample_size(20);
+    group.throughput(Throughput::Bytes(STREAM_BYTES as u64));
+    group.bench_function("spans", |b| {
+        b.iter(|| {
+            (0..source.span_count())
+                .map(|span| all_of(&source, SpanNo(span)))
+                .sum::<usize>()
+        });
+    });
+    let mut out = Vec::with_capacity(2 * STREAM_BYTES);
+    group.bench_function("zlib-rs", |b| {
+        b.iter(|| {
+            out.clear();
+            flate2::read::GzDecoder::new(&*archive.0)
+                .read_to_end(&mut out)
+                .unwrap()
+        });
+    });
+    group.finish();
+}
+
+/// Decodes a span to its end.
+fn all_of(source: &dyn BlockSource, span: SpanNo) -> usize {
+    let first = BlockNo(source.blocks_of(span).unwrap().start);
+    let mut found = 0;
+    source
+        .produce(first, &mut |_, bytes| {
+            found += bytes.len();
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    found
 }
 
 /// Goes through all spans before it comes to one again, so that no read can go

@@ -31,10 +31,10 @@ mod taken;
 #[cfg(test)]
 mod testing;
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -77,27 +77,16 @@ impl Registry {
     /// this user only.
     pub fn open(dir: &Path) -> Result<Registry, RegistryError> {
         let file = dir.join(FILE);
-        make(&file)?;
-        let opened = || {
-            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let mut db = Connection::open_with_flags(&file, flags)?;
-            // What one connection of a process finds read-only, is so for all of them
-            // as long as it is open.
-            if db.is_readonly(rusqlite::MAIN_DB)? {
-                return Err(RegistryError::ReadOnly);
-            }
-            prepare(&db)?;
-            schema::migrate(&mut db, schema::STEPS)?;
-            Ok(Registry { db })
-        };
-        // What switches the journal does not wait for others that do the same.
+        make(dir, &file).map_err(|error| error.during("be made"))?;
+        // SQLite does not wait for others in all that it does to open one.
         let until = Instant::now() + PATIENCE;
         loop {
-            match opened() {
+            match open_made(&file) {
                 Err(RegistryError::Busy) if Instant::now() < until => {
                     thread::sleep(Duration::from_millis(10));
                 }
-                done => return done.map_err(|error| error.during("be opened")),
+                Ok(db) => return Ok(Registry { db }),
+                Err(error) => return Err(error.during("be opened")),
             }
         }
     }
@@ -131,31 +120,74 @@ impl Registry {
     }
 }
 
-/// SQLite would let others read it.
-fn make(file: &Path) -> Done<()> {
-    let made = OpenOptions::new()
+/// Makes an empty registry if there is none. It is made under another name: nobody ever
+/// opens one that is half made. It is opened by nothing but SQLite once others know of
+/// it: whoever closes a file gives up all locks that its process has on it, those of
+/// other connections, too.
+fn make(dir: &Path, file: &Path) -> Done<()> {
+    match file.try_exists() {
+        Ok(true) => return Ok(()),
+        Ok(false) => {}
+        Err(error) => return Err(not_made(file, &error)),
+    }
+    let new = Unfinished(dir.join(format!("{FILE}.new-{}", new_uuid())));
+    // SQLite would let others read it.
+    OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(file);
-    let error = match made {
-        Ok(_) => return Ok(()),
-        Err(error) => error,
-    };
-    match error.kind() {
-        io::ErrorKind::AlreadyExists => Ok(()),
-        io::ErrorKind::PermissionDenied
-        | io::ErrorKind::ReadOnlyFilesystem
-        | io::ErrorKind::NotFound => Err(RegistryError::ReadOnly),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Err(RegistryError::Full),
-        _ => Err(RegistryError::Other {
-            doing: "be made",
-            cause: format!("{}: {error}", file.display()),
-        }),
+        .open(&new.0)
+        .map_err(|error| not_made(file, &error))?;
+    open_made(&new.0)?;
+    match std::fs::hard_link(&new.0, file) {
+        Ok(()) => {}
+        // Somebody else was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(not_made(file, &error)),
+    }
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|error| not_made(file, &error))
+}
+
+/// A file that is gone when this is.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // It is empty for whoever finds it.
+        _ = std::fs::remove_file(&self.0);
     }
 }
 
-fn prepare(db: &Connection) -> Done<()> {
+fn not_made(file: &Path, error: &io::Error) -> RegistryError {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied
+        | io::ErrorKind::ReadOnlyFilesystem
+        | io::ErrorKind::NotFound => RegistryError::ReadOnly,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => RegistryError::Full,
+        _ => RegistryError::Other {
+            doing: "be made",
+            cause: format!("{}: {error}", file.display()),
+        },
+    }
+}
+
+/// Opens a file that is there, empty or not.
+fn open_made(file: &Path) -> Done<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut db = Connection::open_with_flags(file, flags)?;
+    // What one connection of a process finds read-only, is so for all of them as long
+    // as it is open.
+    if db.is_readonly(rusqlite::MAIN_DB)? {
+        return Err(RegistryError::ReadOnly);
+    }
+    prepare(&mut db)?;
+    schema::migrate(&mut db, schema::STEPS)?;
+    Ok(db)
+}
+
+fn prepare(db: &mut Connection) -> Done<()> {
     db.busy_timeout(PATIENCE)?;
     // What the file itself says to run is not trusted.
     db.pragma_update(None, "trusted_schema", false)?;
@@ -163,7 +195,7 @@ fn prepare(db: &Connection) -> Done<()> {
     let journal: String = db.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
     if journal != "wal" {
         // A file of another program is left as it is.
-        schema::version(db, schema::STEPS.len())?;
+        schema::found(db, schema::STEPS.len())?;
         db.pragma_update(None, "journal_mode", "wal")?;
     }
     db.pragma_update(None, "synchronous", "full")?;
@@ -208,6 +240,15 @@ mod tests {
             let mode = std::fs::metadata(&file).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
+    }
+
+    #[test]
+    fn making_one_leaves_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Registry::open(dir.path()).unwrap());
+        let names = std::fs::read_dir(dir.path()).unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, [FILE]);
     }
 
     #[test]

@@ -16,11 +16,7 @@ pub(super) const APPLICATION: i64 = 0x6466_7352;
 
 /// Leads a database to the last version.
 pub(super) fn migrate(db: &mut Connection, steps: &[&str]) -> Result<(), RegistryError> {
-    // All that is read of it is of one state: somebody may be making it.
-    let now = db.transaction()?;
-    let found = version(&now, steps.len())?;
-    now.finish()?;
-    if found == steps.len() {
+    if found(db, steps.len())? == steps.len() {
         return Ok(());
     }
     let change = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -40,7 +36,16 @@ fn set_version(change: &Transaction<'_>, version: usize) -> rusqlite::Result<()>
     change.pragma_update(None, "user_version", version)
 }
 
-/// How many steps a database has; 0 for an empty one.
+/// How many steps a database has; 0 for an empty one. All that is read of it is of one
+/// state: somebody else may be leading it to another.
+pub(super) fn found(db: &mut Connection, known: usize) -> Result<usize, RegistryError> {
+    let now = db.transaction()?;
+    let found = version(&now, known)?;
+    now.finish()?;
+    Ok(found)
+}
+
+/// The same in a transaction.
 pub(super) fn version(db: &Connection, known: usize) -> Result<usize, RegistryError> {
     let pragma = |name| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let (application, found) = (pragma("application_id")?, pragma("user_version")?);
@@ -138,9 +143,12 @@ mod tests {
         assert!(matches!(error, RegistryError::Damaged(_)), "{error}");
     }
 
+    /// One that was half made was taken for another program's: its version was read
+    /// before somebody else made it, and its tables behind that. And who found no file
+    /// made one and closed it, which gave up the locks of the others in the process.
     #[test]
     fn many_may_open_a_new_one_at_once() {
-        for _ in 0..5 {
+        for _ in 0..20 {
             let dir = tempfile::tempdir().unwrap();
             let start = Barrier::new(8);
             std::thread::scope(|scope| {

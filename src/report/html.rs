@@ -42,11 +42,17 @@ pub fn document(document: &Document) -> String {
         for text in &section.text {
             let _infallible = writeln!(html, "<p>{}</p>", escaped(text));
         }
+        let is_table = |item: &&Item| matches!(item, Item::Table(_));
+        let tables = section.items.iter().filter(is_table).count();
         for item in &section.items {
             match item {
                 Item::Table(one) => {
-                    let name = escaped(&one.name);
-                    let _infallible = writeln!(html, "<figure>\n<figcaption>{name}</figcaption>");
+                    html.push_str("<figure>\n");
+                    // The only one is what the heading says.
+                    if tables > 1 {
+                        let name = escaped(&one.name);
+                        let _infallible = writeln!(html, "<figcaption>{name}</figcaption>");
+                    }
                     table(
                         &mut html,
                         one,

@@ -191,6 +191,29 @@ fn dark_pixels(picture: &tiny_skia::Pixmap, label: &scene::Label) -> usize {
 }
 
 #[test]
+fn every_lying_bar_tells_its_value() {
+    let bars = Bars {
+        groups: vec!["short".to_owned(), "long".to_owned()],
+        series: vec![
+            ("one".to_owned(), vec![Some(1.0), Some(40.0)]),
+            ("other".to_owned(), vec![Some(3.0), Some(100.0)]),
+        ],
+        horizontal: true,
+    };
+    let chart = empty(Marks::Bars(bars));
+    assert_well_drawn(&chart);
+    // What stands at the left of its place; the axis has its marks centred.
+    let scene = scene::of(&chart);
+    let starts = scene.shapes.iter().filter_map(|shape| match shape {
+        scene::Shape::Text(label) if label.anchor == scene::Anchor::Start => Some(&*label.text),
+        _ => None,
+    });
+    let mut starts: Vec<_> = starts.filter(|text| text.parse::<f64>().is_ok()).collect();
+    starts.sort_unstable();
+    assert_eq!(starts, ["1", "100", "3", "40"]);
+}
+
+#[test]
 fn charts_without_data_say_so() {
     let heat = Heat {
         columns: 2,

@@ -17,6 +17,8 @@ const LYING_GROUP_MIN: f64 = 24.0;
 const HEIGHT_MAX: f64 = 4000.0;
 /// Longer names of lying groups are cut.
 const GROUP_ROOM_MAX: f64 = 200.0;
+/// Between a lying bar and its value.
+const LABEL_GAP: f64 = 5.0;
 
 pub(super) fn draw(draft: &mut Draft, chart: &Chart, bars: &Bars) -> Option<()> {
     let values = || {
@@ -33,15 +35,22 @@ pub(super) fn draw(draft: &mut Draft, chart: &Chart, bars: &Bars) -> Option<()> 
         1 => MARGIN + 20.0,
         _ => legend::room(bars.series.iter().map(|(name, _)| &**name)),
     };
+    let labels: Vec<String> = values().map(|v| value::text(v, chart.y.unit)).collect();
+    let label_room = widest(labels.iter().map(|l| &**l));
+    // What stands behind the end of the longest bar.
+    let behind = if bars.horizontal {
+        label_room + LABEL_GAP
+    } else {
+        0.0
+    };
     let plot = if bars.horizontal {
-        lying_plot(draft, chart, bars, &range, legend_room)
+        lying_plot(draft, chart, bars, &range, legend_room + behind)
     } else {
         standing_plot(draft, chart, bars, &range, legend_room)
     };
     // Standing bars tell their values if there is room for all of them.
-    let labels: Vec<String> = values().map(|v| value::text(v, chart.y.unit)).collect();
     let bar = plot.width() * FILLED / (groups * bars.series.len()) as f64;
-    let labelled = bars.horizontal || widest(labels.iter().map(|l| &**l)) <= bar * 0.94;
+    let labelled = bars.horizontal || label_room <= bar * 0.94;
     for (number, (_, values)) in bars.series.iter().enumerate() {
         for (group, value) in values.iter().enumerate().take(groups) {
             let Some(at) = value.and_then(|v| range.at(v)) else {
@@ -78,7 +87,8 @@ pub(super) fn draw(draft: &mut Draft, chart: &Chart, bars: &Bars) -> Option<()> 
             wanted: plot.top,
         };
         let entries = bars.series.iter().enumerate().map(entry).collect();
-        legend::draw(draft, &plot, entries);
+        let right = plot.right + behind;
+        legend::draw(draft, &Plot { right, ..plot }, entries);
     }
     Some(())
 }
@@ -132,20 +142,17 @@ impl Bar {
     /// What a bar says, where there is room for it.
     fn label(&self, draft: &mut Draft, label: &str) {
         let plot = &self.plot;
-        let room = font::room(label, TEXT_SIZE, false);
         let middle = (self.place.0 + self.place.1) / 2.0;
         let size = self.place.1 - self.place.0;
         if self.horizontal {
-            let x = plot.x(self.to) + 5.0;
-            if self.to < self.from
-                || size * plot.height() < TEXT_SIZE - 1.0
-                || x + room > plot.right + 20.0
-            {
+            if self.to < self.from || size * plot.height() < TEXT_SIZE - 1.0 {
                 return;
             }
+            let x = plot.x(self.to) + LABEL_GAP;
             let y = plot.top + middle * plot.height() + TEXT_SIZE * 0.35;
             draft.text(label, (x, y), Ink::Muted, Anchor::Start);
-        } else if self.to >= self.from && size * plot.width() >= room {
+        } else if self.to >= self.from && size * plot.width() >= font::room(label, TEXT_SIZE, false)
+        {
             let place = (plot.x(middle), plot.y(self.to) - 4.0);
             draft.text(label, place, Ink::Muted, Anchor::Middle);
         }
