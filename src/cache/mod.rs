@@ -14,8 +14,10 @@ mod plan;
 pub(crate) mod prefetch;
 pub(crate) mod sequence;
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -27,7 +29,7 @@ use crate::trace::{Outcome, watch};
 use crate::types::{BLOCK_BYTES, BlockNo, SpanNo};
 use flight::{Flights, Role};
 use lru::ByteLru;
-use plan::{Taken, Waiting};
+use plan::Waiting;
 pub use prefetch::Prefetcher;
 use sequence::Sequences;
 
@@ -43,13 +45,40 @@ pub(crate) const BLOCK_OVERHEAD_BYTES: u64 = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ImageId(pub u32);
 
-/// A block, and whether a plan brought it that nobody has read yet.
-struct Cached {
-    bytes: Block,
-    is_planned: bool,
+type Key = (ImageId, BlockNo);
+
+/// The blocks, and which of them a plan brought that nobody has read yet.
+struct Blocks {
+    kept: ByteLru<Key, Block>,
+    unread: HashSet<Key>,
+    /// When a plan last brought one, or somebody read one of those.
+    planned_at: Instant,
 }
 
-type Blocks = ByteLru<(ImageId, BlockNo), Cached>;
+impl Blocks {
+    /// Keeps a block; how many others had to go.
+    fn insert(&mut self, key: Key, bytes: Block) -> u64 {
+        let mut evicted = 0;
+        self.was_read(&key);
+        let unread = &mut self.unread;
+        self.kept
+            .insert_with(key, bytes, BLOCK_WEIGHT_BYTES, |gone| {
+                evicted += 1;
+                unread.remove(&gone);
+            });
+        evicted
+    }
+
+    /// Whether a plan brought it, and nobody had read it.
+    fn was_read(&mut self, key: &Key) -> bool {
+        // Mostly there are no plans.
+        let was_unread = !self.unread.is_empty() && self.unread.remove(key);
+        if was_unread {
+            self.planned_at = Instant::now();
+        }
+        was_unread
+    }
+}
 
 /// The blocks of all images of a process.
 pub struct BlockCache {
@@ -67,7 +96,11 @@ impl BlockCache {
         let reserved = budget
             .reserve(Kind::Blocks, free)
             .filter(|r| r.bytes() > 0)?;
-        let blocks = Mutex::new(ByteLru::new(reserved.bytes()));
+        let blocks = Mutex::new(Blocks {
+            kept: ByteLru::new(reserved.bytes()),
+            unread: HashSet::new(),
+            planned_at: Instant::now(),
+        });
         Some(Self {
             blocks,
             waiting: Waiting::default(),
@@ -78,58 +111,69 @@ impl BlockCache {
 
     /// Bytes that are cached now.
     pub fn used_bytes(&self) -> u64 {
-        self.blocks.lock().used_bytes()
+        self.blocks.lock().kept.used_bytes()
     }
 
     /// Keeps nothing any more, until something is read.
     pub fn clear(&self) {
-        self.blocks.lock().clear();
+        let mut blocks = self.blocks.lock();
+        blocks.kept.clear();
+        blocks.unread = HashSet::new();
     }
 
     /// A block, and whether a plan brought it and this is the first to read it.
     fn get(&self, image: ImageId, block: BlockNo) -> Option<(Block, bool)> {
         let mut blocks = self.blocks.lock();
-        let found = blocks.get_mut(&(image, block))?;
-        let was_planned = std::mem::take(&mut found.is_planned);
-        Some((found.bytes.clone(), was_planned))
+        let key = (image, block);
+        let bytes = blocks.kept.get(&key)?.clone();
+        Some((bytes, blocks.was_read(&key)))
     }
 
     fn contains(&self, image: ImageId, block: BlockNo) -> bool {
-        self.blocks.lock().contains(&(image, block))
+        self.blocks.lock().kept.contains(&(image, block))
     }
 
     fn insert(&self, image: ImageId, block: BlockNo, bytes: Block) {
-        let read = Cached {
-            bytes,
-            is_planned: false,
-        };
-        let evicted = self
-            .blocks
-            .lock()
-            .insert((image, block), read, BLOCK_WEIGHT_BYTES);
+        let evicted = self.blocks.lock().insert((image, block), bytes);
+        self.count_evicted(evicted);
+    }
+
+    /// Keeps a block for a plan.
+    fn insert_planned(&self, image: ImageId, block: BlockNo, bytes: Block) {
+        let key = (image, block);
+        let mut blocks = self.blocks.lock();
+        if blocks.kept.contains(&key) {
+            return;
+        }
+        let evicted = blocks.insert(key, bytes);
+        if blocks.kept.contains(&key) {
+            blocks.unread.insert(key);
+            blocks.planned_at = Instant::now();
+        }
+        drop(blocks);
+        self.count_evicted(evicted);
+    }
+
+    fn count_evicted(&self, evicted: u64) {
         if evicted > 0 {
             self.metrics.counters.cache_evicted_blocks.add(evicted);
         }
     }
 
-    /// Keeps a block for a plan if that evicts nothing; whether there was room.
-    fn insert_planned(&self, image: ImageId, block: BlockNo, bytes: Block) -> bool {
-        let mut blocks = self.blocks.lock();
-        let free = blocks.limit_bytes().saturating_sub(blocks.used_bytes());
-        if free < BLOCK_WEIGHT_BYTES {
-            return false;
-        }
-        if !blocks.contains(&(image, block)) {
-            let is_planned = true;
-            let planned = Cached { bytes, is_planned };
-            blocks.insert((image, block), planned, BLOCK_WEIGHT_BYTES);
-        }
-        true
+    /// Whether a plan may bring so many blocks before some are read. What is more than
+    /// there is ever room for comes by itself; it is shorter than it says.
+    fn has_room_for_plan(&self, blocks: u64) -> bool {
+        let cached = self.blocks.lock();
+        let most = plan::unread_max(cached.kept.limit_bytes());
+        cached.unread.len() as u64 + blocks.min(most) <= most
     }
 
-    /// How many blocks a plan may bring.
-    fn planned_blocks_max(&self) -> u64 {
-        plan::blocks_max(self.blocks.lock().limit_bytes())
+    /// No longer counts what plans brought that nobody reads.
+    fn forget_planned(&self, now: Instant) {
+        let mut blocks = self.blocks.lock();
+        if plan::is_over(blocks.planned_at, now) {
+            blocks.unread.clear();
+        }
     }
 }
 
@@ -300,35 +344,29 @@ impl CachedReader {
 
     /// Decodes what is missing of a step's blocks into the cache, as far as there is
     /// room, unless somebody is at its span already.
-    fn take_step(&self, step: &Step) -> Result<Taken, SourceError> {
+    fn take_step(&self, step: &Step) -> Result<(), SourceError> {
         let blocks = self.source.blocks_of(step.span)?;
         let wanted = step.first.0.max(blocks.start)..blocks.end.min(step.last.0.saturating_add(1));
         let missing = |no: &u32| !self.cache.contains(self.image, BlockNo(*no));
         let (Some(first), Some(last)) = (wanted.clone().find(missing), wanted.rev().find(missing))
         else {
-            return Ok(Taken::Whole);
+            return Ok(());
         };
         let Role::Leader(lead) = self.flights.join(step.span) else {
-            return Ok(Taken::Whole);
+            return Ok(());
         };
         self.metrics.counters.profile_spans.add(1);
-        let mut taken = Taken::Whole;
-        self.source
-            .produce(BlockNo(first), &mut |produced, bytes| {
-                // What comes before was not read by the start.
-                if produced.no.0 >= first {
-                    if !self.cache.insert_planned(self.image, produced.no, bytes) {
-                        taken = Taken::Full;
-                        return ControlFlow::Break(());
-                    }
-                    lead.produced(produced.no);
-                }
-                match produced.no.0 >= last {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
-                }
-            })?;
-        Ok(taken)
+        self.source.produce(BlockNo(first), &mut |produced, bytes| {
+            // What comes before was not read by the start.
+            if produced.no.0 >= first {
+                self.cache.insert_planned(self.image, produced.no, bytes);
+                lead.produced(produced.no);
+            }
+            match produced.no.0 >= last {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })
     }
 
     /// Notes a read, and has the rest of its span and the next ones decoded if it

@@ -2,8 +2,9 @@
 //!
 //! Guarantees: plans have the lowest priority. A step is taken only while a processor is
 //! left by the reads that wait for a decode, and nothing else is to be decoded ahead,
-//! which is looked at between spans. A plan takes a share of the cache at most ([`blocks_max`]),
-//! evicts nothing, and ends when its image goes, something fails, or memory is trimmed.
+//! which is looked at between spans. What plans brought and nobody has read yet is a share
+//! of the cache at most ([`unread_max`]); a plan goes on as it is read, and ends when
+//! that takes too long, its image goes, something fails, or memory is trimmed.
 //! No thread of its own: that which decodes ahead takes steps while it has nothing to do.
 
 use std::collections::VecDeque;
@@ -11,15 +12,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::{BLOCK_WEIGHT_BYTES, CachedReader};
 use crate::profile::Step;
 
-/// The part of the cache that a plan may fill. The rest is for what the profile does
-/// not know of; a plan that evicted its own blocks would be decoded twice.
+/// The part of the cache that plans may fill with what nobody has read yet. The rest is
+/// for what profiles do not know of; a plan that evicted its own blocks would be decoded
+/// twice.
 const SHARE: u64 = 2;
 
 /// How many images may have plans at a time.
@@ -28,9 +30,20 @@ const PLANS_MAX: usize = 64;
 /// How long a plan waits when it finds reads that wait for a decode: about one span.
 const PAUSE: Duration = Duration::from_micros(500);
 
-/// How many blocks a plan may have in a cache of so many bytes.
-pub(super) fn blocks_max(cache_bytes: u64) -> u64 {
+/// The same while there is no room: about what a start takes to read a few blocks.
+const PAUSE_WITHOUT_ROOM: Duration = Duration::from_millis(2);
+
+/// A start that reads nothing of what was prefetched for so long is none.
+const OVER_AFTER: Duration = Duration::from_secs(10);
+
+/// How many blocks plans may bring to a cache of so many bytes before they are read.
+pub(super) fn unread_max(cache_bytes: u64) -> u64 {
     cache_bytes / SHARE / BLOCK_WEIGHT_BYTES
+}
+
+/// Whether nobody follows a plan that brought something, or was followed, `last`.
+pub(super) fn is_over(last: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(last) > OVER_AFTER
 }
 
 /// Reads that wait for a decode.
@@ -60,18 +73,11 @@ impl Drop for WaitingRead<'_> {
     }
 }
 
-/// What became of a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
-    /// Its blocks are cached, or somebody is at them.
-    Whole,
-    /// There is no room for more.
-    Full,
-}
-
 struct Plan {
     reader: Weak<CachedReader>,
-    steps: std::vec::IntoIter<Step>,
+    steps: std::iter::Peekable<std::vec::IntoIter<Step>>,
+    /// When it was made, or its last step taken.
+    last: Instant,
 }
 
 /// The plans of a process, the oldest first.
@@ -104,20 +110,29 @@ impl std::fmt::Debug for Plans {
 enum Progress {
     /// A step was taken.
     Step,
-    /// Not now.
+    /// Not now: reads wait.
     Later,
+    /// Not now: what was brought is to be read first.
+    Full,
     /// There is no plan.
     Nothing,
 }
 
 impl Plans {
     /// Adds a plan for a reader, in place of what is left of an older one.
-    pub(super) fn add(&self, reader: Weak<CachedReader>, steps: Vec<Step>) {
+    pub(super) fn add(&self, reader: &Arc<CachedReader>, steps: Vec<Step>, now: Instant) {
+        reader.cache.forget_planned(now);
+        let reader = Arc::downgrade(reader);
         let mut plans = self.plans.lock();
         plans.retain(|plan| !plan.reader.ptr_eq(&reader));
         if plans.len() < PLANS_MAX {
-            let steps = steps.into_iter();
-            plans.push_back(Plan { reader, steps });
+            let steps = steps.into_iter().peekable();
+            let last = now;
+            plans.push_back(Plan {
+                reader,
+                steps,
+                last,
+            });
         }
     }
 
@@ -133,8 +148,8 @@ impl Plans {
             .retain(|plan| !plan.reader.ptr_eq(&reader));
     }
 
-    /// The next step, unless some read waits.
-    fn next(&self) -> Result<(Arc<CachedReader>, Step), Progress> {
+    /// The next step, unless some read waits or there is no room.
+    fn next(&self, now: Instant) -> Result<(Arc<CachedReader>, Step), Progress> {
         let mut plans = self.plans.lock();
         while let Some(plan) = plans.front_mut() {
             let Some(reader) = plan.reader.upgrade() else {
@@ -144,23 +159,29 @@ impl Plans {
             if !reader.cache.waiting.leaves_room(self.processors) {
                 return Err(Progress::Later);
             }
-            match plan.steps.next() {
-                Some(step) => return Ok((reader, step)),
-                None => plans.pop_front(),
-            };
+            let has_room = |step: &Step| reader.cache.has_room_for_plan(step.blocks());
+            match plan.steps.next_if(has_room) {
+                Some(step) => {
+                    plan.last = now;
+                    return Ok((reader, step));
+                }
+                None if plan.steps.peek().is_none() || is_over(plan.last, now) => {
+                    plans.pop_front();
+                }
+                None => return Err(Progress::Full),
+            }
         }
         Err(Progress::Nothing)
     }
 
-    fn advance(&self) -> Progress {
-        let (reader, step) = match self.next() {
+    fn advance(&self, now: Instant) -> Progress {
+        let (reader, step) = match self.next(now) {
             Ok(next) => next,
             Err(progress) => return progress,
         };
         let span = step.span.0;
         match catch_unwind(AssertUnwindSafe(|| reader.take_step(&step))) {
-            Ok(Ok(Taken::Whole)) => return Progress::Step,
-            Ok(Ok(Taken::Full)) => tracing::debug!(span, "no more room for a start profile"),
+            Ok(Ok(())) => return Progress::Step,
             // Whoever needs those bytes meets the same error.
             Ok(Err(error)) => tracing::debug!(span, %error, "could not prefetch"),
             Err(_) => tracing::debug!(span, "a panic in the decoder"),
@@ -179,14 +200,16 @@ pub(super) fn next_job<J>(jobs: &Receiver<J>, plans: &Plans) -> Option<J> {
             Err(TryRecvError::Disconnected) => return None,
             Err(TryRecvError::Empty) => {}
         }
-        match plans.advance() {
-            Progress::Step => {}
+        let pause = match plans.advance(Instant::now()) {
+            Progress::Step => continue,
             Progress::Nothing => return jobs.recv().ok(),
-            Progress::Later => match jobs.recv_timeout(PAUSE) {
-                Ok(job) => return Some(job),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return None,
-            },
+            Progress::Later => PAUSE,
+            Progress::Full => PAUSE_WITHOUT_ROOM,
+        };
+        match jobs.recv_timeout(pause) {
+            Ok(job) => return Some(job),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
         }
     }
 }

@@ -18,7 +18,7 @@ use std::{io, thread};
 use super::CachedReader;
 use super::plan::{Plans, next_job};
 use super::sequence::Pattern;
-use crate::profile::{Profile, Step};
+use crate::profile::Profile;
 use crate::types::SpanNo;
 
 /// How many spans may wait to be decoded ahead.
@@ -111,11 +111,9 @@ impl Prefetcher {
     }
 
     /// Has decoded what a start will read through `reader`, whenever there is nothing
-    /// else to do; how many spans and blocks that will be at most.
-    pub fn plan(&self, reader: &Arc<CachedReader>, profile: &Profile) -> (usize, u64) {
-        let steps = profile.plan(reader.cache.planned_blocks_max());
-        let (spans, blocks) = (steps.len(), steps.iter().map(Step::blocks).sum());
-        self.plans.add(Arc::downgrade(reader), steps);
+    /// else to do.
+    pub fn plan(&self, reader: &Arc<CachedReader>, profile: &Profile) {
+        self.plans.add(reader, profile.plan(), Instant::now());
         // So that the thread looks; if the queue is full, it will anyway.
         let _is_awake = self.queue.try_send(Job::new(Weak::new(), SpanNo(0)));
         (spans, blocks)

@@ -16,6 +16,11 @@ use crate::types::{BlockNo, Digest, SpanNo};
 /// More spans than a cache has room for: 16 GiB of the usual ones.
 pub const SPANS_MAX: usize = 65_536;
 
+/// How many blocks are prefetched in the order of the archive, before what was read later:
+/// 2 MiB. The order of reads alone would seek, that of the archive alone would bring most
+/// of it after it was read.
+const TOGETHER_BLOCKS: u64 = 128;
+
 /// How much is kept of the command that was recorded.
 const COMMAND_CHARS_MAX: usize = 1000;
 
@@ -100,20 +105,20 @@ impl Profile {
         self.image == image && self.span_count == span_count
     }
 
-    /// What to prefetch if there is room for so many blocks: the spans that were
-    /// read first, in the order of the archive.
-    pub fn plan(&self, blocks_max: u64) -> Vec<Step> {
-        let mut plan = self.steps.clone();
-        plan.sort_unstable_by_key(|step| step.nth);
-        let mut blocks = 0_u64;
-        plan.retain(|step| {
-            let with = blocks.saturating_add(step.blocks());
-            let fits = with <= blocks_max;
-            blocks = if fits { with } else { blocks };
-            fits
+    /// What to prefetch, in which order: what was read first, but always some together
+    /// ([`TOGETHER_BLOCKS`]) in the order of the archive.
+    pub fn plan(&self) -> Vec<Step> {
+        let mut steps = self.steps.clone();
+        steps.sort_unstable_by_key(|step| step.nth);
+        let mut before = 0;
+        let numbered = steps.into_iter().map(|step| {
+            let group = before / TOGETHER_BLOCKS;
+            before += step.blocks();
+            (group, step)
         });
-        plan.sort_unstable();
-        plan
+        let mut numbered: Vec<_> = numbered.collect();
+        numbered.sort_unstable();
+        numbered.into_iter().map(|(_, step)| step).collect()
     }
 }
 
@@ -122,26 +127,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_takes_what_is_read_first_in_the_order_of_the_archive() {
+    fn a_plan_begins_with_what_is_read_first_some_together_in_the_order_of_the_archive() {
         let mut touched = Touched::default();
-        for (span, blocks) in [(9, 4), (2, 4), (5, 4), (1, 1)] {
+        let many = u32::try_from(TOGETHER_BLOCKS).unwrap();
+        for (span, blocks) in [(9, 4), (2, 4), (5, many - 8), (1, 1), (8, 4), (0, 1)] {
             for block in 0..blocks {
-                touched.add(SpanNo(span), BlockNo(span * 16 + block));
+                touched.add(SpanNo(span), BlockNo(span * many + block));
             }
         }
         let profile = Profile::new(Digest::new([1; 32]), 10, 0, None, &touched).unwrap();
-        let spans = |blocks| -> Vec<u32> {
-            profile
-                .plan(blocks)
-                .iter()
-                .map(|step| step.span.0)
-                .collect()
-        };
-        assert_eq!(spans(100), [1, 2, 5, 9]);
-        assert_eq!(spans(8), [2, 9]);
-        assert_eq!(spans(9), [1, 2, 9], "a small one still fits");
-        assert_eq!(spans(0), [0_u32; 0]);
-        assert_eq!(profile.blocks(), 13);
+        let spans: Vec<u32> = profile.plan().iter().map(|step| step.span.0).collect();
+        assert_eq!(spans, [2, 5, 9, 0, 1, 8]);
+        assert_eq!(profile.blocks(), TOGETHER_BLOCKS + 6);
         assert!(profile.fits(Digest::new([1; 32]), 10));
         assert!(!profile.fits(Digest::new([2; 32]), 10));
         assert!(!profile.fits(Digest::new([1; 32]), 11));

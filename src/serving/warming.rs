@@ -31,9 +31,9 @@ impl Warmer {
         let Some(reader) = self.reader.upgrade() else {
             return;
         };
-        let (spans, blocks) = self.prefetcher.plan(&reader, profile);
-        let bytes = blocks * u64::from(BLOCK_BYTES);
-        let of_spans = profile.steps().len();
-        tracing::info!(spans, of_spans, bytes, "prefetching for a start");
+        self.prefetcher.plan(&reader, profile);
+        let bytes = profile.blocks() * u64::from(BLOCK_BYTES);
+        let spans = profile.steps().len();
+        tracing::info!(spans, bytes, "prefetching for a start");
     }
 }
