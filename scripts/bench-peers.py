@@ -41,6 +41,10 @@ class Failed(Exception):
     """What was measured did not come to its end."""
 
 
+class TooLong(Failed):
+    """It would not come to its end the next time either."""
+
+
 def run(command, limit=LIMIT_SECONDS):
     """Runs a command to its end, and tells how long that took and what it said."""
     began = time.monotonic()
@@ -59,7 +63,7 @@ def run(command, limit=LIMIT_SECONDS):
         # One that waits for a daemon that hangs does not die of that.
         end_daemons(work)
         started.communicate()
-        raise Failed(f"longer than {limit} s") from error
+        raise TooLong(f"longer than {limit} s") from error
     took = time.monotonic() - began
     if started.returncode != 0:
         last = (stderr.strip() or stdout.strip() or "no message").splitlines()[-1]
@@ -210,7 +214,6 @@ class Ratarmount(System):
         )
 
 
-
 class Archivemount(System):
     name = "archivemount"
 
@@ -271,6 +274,7 @@ class Bench:
         self.systems = [kind(self) for kind in SYSTEMS if wanted.search(kind.name)]
         self.runs = {system.name: {} for system in self.systems}
         self.left_out = {}
+        self.too_long = set()
 
     def note(self, system, key, value):
         self.runs[system.name].setdefault(key, []).append(value)
@@ -280,12 +284,14 @@ class Bench:
         return took, dict(re.findall(r"(\w+)=([\d.]+)", said))
 
     def measured(self, system, key, measure):
-        """Measures, unless that failed before; a failure is kept as a reason."""
-        if (system.name, key) in self.left_out:
+        """Measures, unless that took too long before; failures are told at the end."""
+        if (system.name, key) in self.too_long:
             return None
         try:
             return measure()
         except (Failed, OSError) as error:
+            if isinstance(error, TooLong):
+                self.too_long.add((system.name, key))
             self.left_out[system.name, key] = str(error)
             print(f"  {system.name}: {key}: {error}", file=sys.stderr)
             return None
