@@ -116,7 +116,6 @@ impl Prefetcher {
         self.plans.add(reader, profile.plan(), Instant::now());
         // So that the thread looks; if the queue is full, it will anyway.
         let _is_awake = self.queue.try_send(Job::new(Weak::new(), SpanNo(0)));
-        (spans, blocks)
     }
 
     /// Forgets what is planned.
