@@ -22,6 +22,7 @@ from bench_lib import (
     lines,
     make_variant,
     make_wide,
+    memory_mib,
     plot,
 )
 
@@ -56,11 +57,6 @@ class Bench:
     def note(self, part, step, **figures):
         for name, value in figures.items():
             self.runs.setdefault(part, {}).setdefault(step, {}).setdefault(name, []).append(value)
-
-
-def resident_mib(pid):
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) / 1024
 
 
 # --- Views --------------------------------------------------------------------
@@ -106,8 +102,9 @@ def views(bench):
                 bench.note(
                     "views",
                     count,
-                    worker_mib=resident_mib(worker),
-                    supervisor_mib=resident_mib(service.process.pid),
+                    worker_mib=memory_mib(worker),
+                    worker_own_mib=memory_mib(worker, "RssAnon"),
+                    supervisor_mib=memory_mib(service.process.pid),
                 )
         finally:
             holder.stdin.close()
@@ -147,8 +144,8 @@ def images(bench):
                     count,
                     start_ms_each=took / count,
                     first_read_ms=(time.monotonic() - began) * 1000,
-                    worker_mib_each=resident_mib(worker) / count,
-                    worker_mib=resident_mib(worker),
+                    worker_mib=memory_mib(worker),
+                    worker_own_mib=memory_mib(worker, "RssAnon"),
                 )
             (service.path / "log").unlink()
     shutil.rmtree(service.path)
@@ -188,6 +185,7 @@ def entries(bench):
                     lookup_us=lookup,
                     walk_us_each=took * 1e6 / count,
                     resident_mib=mount.peak_mib(),
+                    own_mib=memory_mib(mount.pid(), "RssAnon"),
                 )
         archive.unlink()
         index.unlink()
@@ -212,6 +210,7 @@ def readers(bench):
                     mib_per_second=int(said["bytes"]) / MIB / took,
                     decoded_per_byte=stats["decoded_bytes"] / stats["served_bytes"],
                     resident_mib=mount.peak_mib(),
+                    own_mib=memory_mib(mount.pid(), "RssAnon"),
                 )
             with Mount(bench, bench.large, "--index", index) as mount:
                 command = [bench.fsload, "rand", mount.point]
@@ -247,7 +246,8 @@ def budget(bench):
                     mib,
                     mib_per_second=int(said["bytes"]) / MIB / took,
                     decoded_per_byte=stats["decoded_bytes"] / stats["served_bytes"],
-                    resident_of_budget=mount.peak_mib() / mib,
+                    resident_mib=mount.peak_mib(),
+                    own_mib=memory_mib(mount.pid(), "RssAnon"),
                 )
             with Mount(bench, bench.large, *options) as mount:
                 _, said = mount.load("rand", 500, number + 1, 4096)

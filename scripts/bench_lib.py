@@ -204,6 +204,13 @@ def about(rounds):
     }
 
 
+def memory_mib(pid, what="VmRSS"):
+    """What a process has resident, or another line of its status: RssAnon is its own
+    memory, without pages of files, which the kernel can take back."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(rf"{what}:\s+(\d+)", status).group(1)) / 1024
+
+
 class Mount:
     """`distrofs mount`, with cold caches; unmounted in the end."""
 
@@ -234,8 +241,7 @@ class Mount:
         return None
 
     def peak_mib(self):
-        status = Path(f"/proc/{self.pid()}/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+)", status).group(1)) / 1024
+        return memory_mib(self.pid(), "VmHWM")
 
     def load(self, what, *args):
         """Runs a load; how long it took, and what it said."""
