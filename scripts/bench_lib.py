@@ -173,8 +173,7 @@ class Service:
 
     def resident_bytes(self):
         (pid,) = self.workers()
-        status = Path(f"/proc/{pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) * 1024
+        return int(memory_mib(pid) * MIB)
 
     def status(self):
         command = [self.program, "status", "--json", "--run", self.path / "run"]

@@ -44,16 +44,23 @@ pub fn time(time: Timestamp) -> String {
     }
 }
 
-/// A name for a terminal: control characters and bytes that are not UTF-8 are
+/// Whether a character changes how others are shown instead of being shown.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+}
+
+/// A name for a terminal: characters that are hidden and bytes that are not UTF-8 are
 /// escaped, so that a name from an archive cannot move the cursor.
 pub fn printable(name: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(name) {
-        Ok(text) if !text.chars().any(char::is_control) => Cow::Borrowed(text),
+        Ok(text) if !text.chars().any(is_hidden) => Cow::Borrowed(text),
         _ => {
             let mut text = String::with_capacity(name.len() + 8);
             for chunk in name.utf8_chunks() {
                 for c in chunk.valid().chars() {
-                    if c.is_control() {
+                    if is_hidden(c) {
                         text.extend(c.escape_default());
                     } else {
                         text.push(c);

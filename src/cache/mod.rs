@@ -17,7 +17,6 @@ pub(crate) mod sequence;
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -51,8 +50,6 @@ type Key = (ImageId, BlockNo);
 struct Blocks {
     kept: ByteLru<Key, Block>,
     unread: HashSet<Key>,
-    /// When a plan last brought one, or somebody read one of those.
-    planned_at: Instant,
 }
 
 impl Blocks {
@@ -72,11 +69,7 @@ impl Blocks {
     /// Whether a plan brought it, and nobody had read it.
     fn was_read(&mut self, key: &Key) -> bool {
         // Mostly there are no plans.
-        let was_unread = !self.unread.is_empty() && self.unread.remove(key);
-        if was_unread {
-            self.planned_at = Instant::now();
-        }
-        was_unread
+        !self.unread.is_empty() && self.unread.remove(key)
     }
 }
 
@@ -99,7 +92,6 @@ impl BlockCache {
         let blocks = Mutex::new(Blocks {
             kept: ByteLru::new(reserved.bytes()),
             unread: HashSet::new(),
-            planned_at: Instant::now(),
         });
         Some(Self {
             blocks,
@@ -148,7 +140,6 @@ impl BlockCache {
         let evicted = blocks.insert(key, bytes);
         if blocks.kept.contains(&key) {
             blocks.unread.insert(key);
-            blocks.planned_at = Instant::now();
         }
         drop(blocks);
         self.count_evicted(evicted);
@@ -168,12 +159,9 @@ impl BlockCache {
         cached.unread.len() as u64 + blocks.min(most) <= most
     }
 
-    /// No longer counts what plans brought that nobody reads.
-    fn forget_planned(&self, now: Instant) {
-        let mut blocks = self.blocks.lock();
-        if plan::is_over(blocks.planned_at, now) {
-            blocks.unread.clear();
-        }
+    /// No longer counts what plans brought: it is kept as all that was read.
+    fn forget_planned(&self) {
+        self.blocks.lock().unread.clear();
     }
 }
 

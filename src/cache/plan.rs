@@ -4,7 +4,9 @@
 //! left by the reads that wait for a decode, and nothing else is to be decoded ahead,
 //! which is looked at between spans. What plans brought and nobody has read yet is a share
 //! of the cache at most ([`unread_max`]); a plan goes on as it is read, and ends when
-//! that takes too long, its image goes, something fails, or memory is trimmed.
+//! that takes too long, its image goes, something fails, or memory is trimmed. The newest
+//! plan comes first, and what others brought leaves it room: they may be of images that
+//! nobody starts.
 //! No thread of its own: that which decodes ahead takes steps while it has nothing to do.
 
 use std::collections::VecDeque;
@@ -41,11 +43,6 @@ pub(super) fn unread_max(cache_bytes: u64) -> u64 {
     cache_bytes / SHARE / BLOCK_WEIGHT_BYTES
 }
 
-/// Whether nobody follows a plan that brought something, or was followed, `last`.
-pub(super) fn is_over(last: Instant, now: Instant) -> bool {
-    now.saturating_duration_since(last) > OVER_AFTER
-}
-
 /// Reads that wait for a decode.
 #[derive(Debug, Default)]
 pub(super) struct Waiting(AtomicU32);
@@ -76,11 +73,11 @@ impl Drop for WaitingRead<'_> {
 struct Plan {
     reader: Weak<CachedReader>,
     steps: std::iter::Peekable<std::vec::IntoIter<Step>>,
-    /// When it was made, or its last step taken.
-    last: Instant,
+    /// When it had its turn first, or its last step was taken.
+    last: Option<Instant>,
 }
 
-/// The plans of a process, the oldest first.
+/// The plans of a process, the newest first.
 pub(super) struct Plans {
     plans: Mutex<VecDeque<Plan>>,
     /// How many reads may be decoded at the same time.
@@ -120,20 +117,17 @@ enum Progress {
 
 impl Plans {
     /// Adds a plan for a reader, in place of what is left of an older one.
-    pub(super) fn add(&self, reader: &Arc<CachedReader>, steps: Vec<Step>, now: Instant) {
-        reader.cache.forget_planned(now);
+    pub(super) fn add(&self, reader: &Arc<CachedReader>, steps: Vec<Step>) {
+        reader.cache.forget_planned();
         let reader = Arc::downgrade(reader);
         let mut plans = self.plans.lock();
         plans.retain(|plan| !plan.reader.ptr_eq(&reader));
-        if plans.len() < PLANS_MAX {
-            let steps = steps.into_iter().peekable();
-            let last = now;
-            plans.push_back(Plan {
-                reader,
-                steps,
-                last,
-            });
-        }
+        plans.truncate(PLANS_MAX - 1);
+        plans.push_front(Plan {
+            reader,
+            steps: steps.into_iter().peekable(),
+            last: None,
+        });
     }
 
     /// Forgets all plans.
@@ -159,13 +153,18 @@ impl Plans {
             if !reader.cache.waiting.leaves_room(self.processors) {
                 return Err(Progress::Later);
             }
+            let last = *plan.last.get_or_insert(now);
             let has_room = |step: &Step| reader.cache.has_room_for_plan(step.blocks());
             match plan.steps.next_if(has_room) {
                 Some(step) => {
-                    plan.last = now;
+                    plan.last = Some(now);
                     return Ok((reader, step));
                 }
-                None if plan.steps.peek().is_none() || is_over(plan.last, now) => {
+                None if plan.steps.peek().is_none() => {
+                    plans.pop_front();
+                }
+                None if now.saturating_duration_since(last) > OVER_AFTER => {
+                    reader.cache.forget_planned();
                     plans.pop_front();
                 }
                 None => return Err(Progress::Full),

@@ -113,7 +113,7 @@ impl Prefetcher {
     /// Has decoded what a start will read through `reader`, whenever there is nothing
     /// else to do.
     pub fn plan(&self, reader: &Arc<CachedReader>, profile: &Profile) {
-        self.plans.add(reader, profile.plan(), Instant::now());
+        self.plans.add(reader, profile.plan());
         // So that the thread looks; if the queue is full, it will anyway.
         let _is_awake = self.queue.try_send(Job::new(Weak::new(), SpanNo(0)));
     }

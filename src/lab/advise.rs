@@ -1,7 +1,7 @@
 //! Which cache, block and span would have served a trace best within a budget of
 //! memory.
 //!
-//! What is compared is simulated: LRU, as it serves. The cost of a configuration is the
+//! What is compared is simulated: LRU and decoding ahead, as it serves. The cost of a configuration is the
 //! bytes that are decoded for each byte that is served: time is spent there. Its
 //! memory is what a mount is given, of which the cache is a part, as decoders and
 //! buffers are; what is left has to hold the pages of the index that a reader of
@@ -167,7 +167,7 @@ fn settings(trace: &Trace, options: &Options) -> Vec<(u64, Setting)> {
                     block_bytes: *block_bytes,
                     span_bytes: *span_bytes,
                     policy: Rule::Lru,
-                    decode_ahead: false,
+                    decode_ahead: true,
                 };
                 (*memory, setting)
             }));
@@ -207,16 +207,18 @@ fn index_bytes(trace: &Trace, options: &Options, span_bytes: Option<u64>) -> u64
 /// What can be set of a choice.
 fn apply(choice: &Candidate) -> Vec<Apply> {
     let setting = choice.figures.setting;
-    let mut apply = vec![Apply {
-        applies: Applies::Memory,
-        bytes: choice.memory_bytes,
-    }];
+    let mut apply = Vec::new();
+    // An index is made before it is mounted.
     if let Some(bytes) = setting.span_bytes {
         apply.push(Apply {
             applies: Applies::Span,
             bytes,
         });
     }
+    apply.push(Apply {
+        applies: Applies::Memory,
+        bytes: choice.memory_bytes,
+    });
     if setting.block_bytes != u64::from(BLOCK_BYTES) {
         apply.push(Apply {
             applies: Applies::Fixed,

@@ -12,7 +12,7 @@
 use super::LabError;
 use super::policy::Unit;
 use crate::cache::{BLOCK_OVERHEAD_BYTES, prefetch};
-use crate::trace::{Read, Trace, TracedImage};
+use crate::trace::{Read, SpanStart, Trace, TracedImage};
 use crate::types::BLOCK_BYTES;
 
 /// 512 GiB that are read, at 16 KiB.
@@ -241,7 +241,7 @@ impl Layout {
         Ok(Image {
             spans,
             stream_bytes: image.stream_bytes,
-            is_plain: image.archive_bytes >= image.stream_bytes,
+            is_plain: is_plain(image),
         })
     }
 
@@ -277,6 +277,13 @@ impl Layout {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether an archive is its stream, so that any place of it can be read by itself. What
+/// is compressed may be longer than its stream, but not byte for byte.
+fn is_plain(image: &TracedImage) -> bool {
+    let lies_as_it_is = |span: &SpanStart| span.archive == span.stream;
+    image.archive_bytes >= image.stream_bytes && image.spans.iter().all(lies_as_it_is)
 }
 
 /// Goes through the spans that a read covers.

@@ -4,7 +4,7 @@
 //! Units: microseconds and bytes. One pass; memory is bounded by the sizes of the heat
 //! map and by a million files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -17,6 +17,9 @@ const FILES_MAX: usize = 1 << 20;
 
 /// Files that are named.
 const FILES_NAMED: usize = 20;
+
+/// How many images have a heat map: the first that are read.
+pub const HEATS_MAX: usize = 32;
 
 /// What a heat map is divided into.
 const HEAT_COLUMNS: usize = 200;
@@ -103,9 +106,9 @@ pub fn look(trace: &Trace) -> Seen {
         seen.duration_us = seen.duration_us.max(read.at_us);
     }
     let duration = seen.duration_us.max(1);
-    let mut heat: Vec<Heat> = trace.images().iter().map(empty).collect();
+    let mut heat = BTreeMap::new();
     let mut files: HashMap<(u32, u64), (u64, u64)> = HashMap::new();
-    let mut times = [Clocked::new(), Clocked::new()];
+    let mut times = KINDS.map(|_| Clocked::new());
     let mut whole: Option<Read> = None;
     for read in trace.records() {
         let len = u64::from(read.len);
@@ -117,8 +120,12 @@ pub fn look(trace: &Trace) -> Seen {
             None => seen.hole_bytes += len,
             Some(stream) => {
                 let at = usize::try_from(read.image).unwrap_or(usize::MAX);
-                if let (Some(image), Some(heat)) = (trace.images().get(at), heat.get_mut(at)) {
-                    heat.add(read.at_us, duration, archive_place(image, stream), len);
+                if let Some(image) = trace.images().get(at)
+                    && (heat.len() < HEATS_MAX || heat.contains_key(&at))
+                {
+                    let place = archive_place(image, stream);
+                    let heat = heat.entry(at).or_insert_with(|| empty(image));
+                    heat.add(read.at_us, duration, place, len);
                 }
             }
         }
@@ -129,23 +136,24 @@ pub fn look(trace: &Trace) -> Seen {
         }
         match &mut whole {
             Some(whole) if read.continues => {
-                whole.outcome.misses = whole.outcome.misses.saturating_add(read.outcome.misses);
+                let (sum, more) = (&mut whole.outcome, read.outcome);
+                sum.hits = sum.hits.saturating_add(more.hits);
+                sum.joined = sum.joined.saturating_add(more.joined);
+                sum.misses = sum.misses.saturating_add(more.misses);
             }
             _ => {
                 if let Some(before) = whole.replace(read) {
-                    times[usize::from(before.outcome.misses > 0)]
-                        .add(Duration::from_micros(before.us.into()));
+                    clock(&mut times, &before);
                     seen.reads += 1;
                 }
             }
         }
     }
     if let Some(last) = whole {
-        times[usize::from(last.outcome.misses > 0)].add(Duration::from_micros(last.us.into()));
+        clock(&mut times, &last);
         seen.reads += 1;
     }
-    let kinds = ["cached", "decoded"].into_iter().zip(&times);
-    let latencies = kinds.map(|(kind, clocked)| {
+    let latencies = KINDS.into_iter().zip(&times).map(|(kind, clocked)| {
         let times = clocked.times();
         Latency {
             kind,
@@ -154,10 +162,27 @@ pub fn look(trace: &Trace) -> Seen {
         }
     });
     seen.latencies = latencies.collect();
-    seen.heat = heat;
+    seen.heat = heat.into_values().collect();
     seen.file_count = files.len() as u64;
     seen.files = most_read(files);
     seen
+}
+
+/// How the slowest of a read's blocks was found.
+const KINDS: [&str; 3] = ["cached", "being decoded", "decoded"];
+
+/// Holes have no blocks, and a trace that was made up has no times.
+fn clock(times: &mut [Clocked; KINDS.len()], read: &Read) {
+    let found = &read.outcome;
+    let kind = match (found.hits, found.joined, found.misses) {
+        (0, 0, 0) => return,
+        (_, 0, 0) => 0,
+        (_, _, 0) => 1,
+        _ => 2,
+    };
+    if let Some(times) = times.get_mut(kind) {
+        times.add(Duration::from_micros(read.us.into()));
+    }
 }
 
 fn most_read(files: HashMap<(u32, u64), (u64, u64)>) -> Vec<FileSeen> {

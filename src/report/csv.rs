@@ -2,10 +2,13 @@
 //!
 //! RFC 4180, in UTF-8. Numbers are raw: their unit stands in the title of their
 //! column. A text that a spreadsheet would take for a formula begins with `'`, since
-//! it may come from a customer.
+//! it may come from a customer; what a terminal would obey is escaped.
+
+use std::fmt::Write as _;
 
 use super::model::{Cell, Table};
 use super::value;
+use crate::text::is_hidden;
 
 /// A table with a line of titles.
 pub fn write(table: &Table) -> String {
@@ -46,11 +49,19 @@ fn cell(cell: &Cell) -> String {
 /// Source of the signs: OWASP, "CSV Injection".
 fn guarded(text: &str) -> String {
     let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠']);
-    let text = if formula {
-        format!("'{text}")
-    } else {
-        text.to_owned()
-    };
+    let mut safe = String::with_capacity(text.len() + 1);
+    if formula {
+        safe.push('\'');
+    }
+    for c in text.chars() {
+        // It may be shown by a terminal.
+        if c != '\n' && is_hidden(c) {
+            let _infallible = write!(safe, "\\u{{{:x}}}", u32::from(c));
+        } else {
+            safe.push(c);
+        }
+    }
+    let text = safe;
     if text.contains(['"', ',', '\r', '\n', ';']) || text.trim() != text {
         return format!("\"{}\"", text.replace('"', "\"\""));
     }
@@ -78,10 +89,11 @@ mod tests {
                 vec![text("=1+1"), Cell::Real(-0.5)],
                 vec![text("@SUM(A1)"), Cell::Micros(f64::NAN)],
                 vec![text("-x, y")],
+                vec![text("\u{1b}[31m\u{202e}a")],
             ],
         };
         let lines = "name,size (bytes)\r\n\"a,\"\"b\"\"\n\",1048576\r\n'=1+1,-0.5\r\n\
-                     '@SUM(A1),\r\n\"'-x, y\",\r\n";
+                     '@SUM(A1),\r\n\"'-x, y\",\r\n\\u{1b}[31m\\u{202e}a,\r\n";
         assert_eq!(write(&table), lines);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::text::is_hidden;
+
 /// Text that is nothing but text there, in an attribute too. Control characters,
 /// which XML cannot hold, and those that turn the direction of writing are shown as
 /// their numbers.
@@ -14,20 +16,13 @@ pub(super) fn escaped(text: &str) -> String {
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
-            c if hidden(c) => {
+            c if is_hidden(c) => {
                 let _infallible = write!(safe, "\\u{{{:x}}}", u32::from(c));
             }
             c => safe.push(c),
         }
     }
     safe
-}
-
-/// Whether a character changes how others are shown instead of being shown.
-pub(super) fn hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        || matches!(c, '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }
 
 #[cfg(test)]

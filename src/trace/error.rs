@@ -36,6 +36,9 @@ pub enum TraceError {
         /// What was found.
         what: &'static str,
     },
+    /// What describes its images is longer than it may be.
+    #[error("the images have no room in a trace of that size: give it more with --max")]
+    NoRoom,
     /// The system refused.
     #[error("cannot read or write a trace: {0}")]
     Io(#[from] io::Error),

@@ -11,6 +11,9 @@ use super::frame::{
 use super::record::{Before, Read};
 use super::{Origin, SpanStart, Totals, TraceError, TracedImage};
 
+/// More images than are recorded together. Each takes memory, and little of a file.
+const IMAGES_MAX: usize = 10_000;
+
 /// A trace in memory, as it is in its file: small enough for traces of 10⁷ reads,
 /// and each pass over it decodes it again.
 #[derive(Clone, Debug)]
@@ -69,6 +72,9 @@ impl Trace {
                     let (number, image) = decoded_image(&payload).map_err(damaged)?;
                     if number != trace.images.len() as u64 {
                         return Err(damaged("its images are not in order"));
+                    }
+                    if trace.images.len() == IMAGES_MAX {
+                        return Err(damaged("it has too many images"));
                     }
                     trace.images.push(image);
                 }

@@ -55,6 +55,8 @@ pub(super) struct Before {
     ino: u64,
     end: u64,
     stream_end: u64,
+    /// Whether there is one.
+    is_some: bool,
 }
 
 impl Before {
@@ -88,7 +90,8 @@ impl Before {
         {
             put_signed(out, stream.wrapping_sub(self.stream_end).cast_signed());
         }
-        if lacks(CONTINUES) {
+        // The first of a frame has its time, also if the read began in the one before.
+        if lacks(CONTINUES) || !self.is_some {
             put_signed(out, read.at_us.wrapping_sub(self.at_us).cast_signed());
             put(out, read.us.into());
         }
@@ -138,7 +141,7 @@ impl Before {
                     .wrapping_add(signed(from.number()?).cast_unsigned()),
             ),
         };
-        if !has(CONTINUES) {
+        if !has(CONTINUES) || !self.is_some {
             let since = signed(from.number()?).cast_unsigned();
             read.at_us = self.at_us.wrapping_add(since);
             read.us = from.small()?;
@@ -169,6 +172,7 @@ impl Before {
             stream_end: read
                 .stream
                 .map_or(self.stream_end, |at| at.wrapping_add(len)),
+            is_some: true,
         };
     }
 }

@@ -188,7 +188,7 @@ impl Recording {
     }
 }
 
-/// A thread whose reads are watched.
+/// A thread whose reads are watched, until this is gone.
 #[derive(Debug)]
 #[must_use]
 pub struct Watched<'a> {
@@ -199,6 +199,12 @@ impl Watched<'_> {
     /// Notes what was read meanwhile, which was answered just now.
     pub fn answered(self, asked: &Asked) {
         self.recorder.note(asked);
+    }
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        watch::end(|_| ());
     }
 }
 
@@ -304,6 +310,31 @@ mod tests {
         // There is room again.
         read_once(&recorder, 1);
         assert!(!recorder.fetch(number).unwrap().payload.is_empty());
+    }
+
+    /// A read that found nothing cached was not noted, and its thread was watched from
+    /// then on: each later read took memory, for ever.
+    #[test]
+    fn whatever_becomes_of_a_read_its_thread_is_not_watched_on() {
+        let recorder = Recorder::default();
+        let number = recorder.begin().unwrap();
+        let seen_later = || {
+            watch::found(1, 2, HIT);
+            watch::kept()
+        };
+        drop(recorder.watch().unwrap());
+        assert_eq!(seen_later(), 0, "not answered");
+        let watched = recorder.watch().unwrap();
+        recorder.end(number);
+        watched.answered(&asked(7));
+        assert_eq!(seen_later(), 0, "its recording was ended meanwhile");
+        recorder.begin().unwrap();
+        let watched = recorder.watch().unwrap();
+        watch::found(1, 2, HIT);
+        recorder.state.lock().as_mut().unwrap().fetched = Instant::now() - 2 * PATIENCE;
+        watched.answered(&asked(7));
+        assert_eq!(seen_later(), 0, "its owner went away");
+        assert!(recorder.watch().is_none());
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub struct Piece {
     pub outcome: Outcome,
 }
 
+/// For how many pieces a thread keeps memory.
+const PIECES_KEPT: usize = 64;
+
 thread_local! {
     static IS_WATCHED: Cell<bool> = const { Cell::new(false) };
     static OFFSET: Cell<u64> = const { Cell::new(0) };
@@ -37,7 +40,17 @@ pub(super) fn begin() {
 /// Ends it, and hands what was seen to `with`.
 pub(super) fn end(with: impl FnOnce(&[Piece])) {
     IS_WATCHED.set(false);
-    PIECES.with_borrow(|pieces| with(pieces));
+    PIECES.with_borrow_mut(|pieces| {
+        with(pieces);
+        pieces.clear();
+        pieces.shrink_to(PIECES_KEPT);
+    });
+}
+
+/// How many pieces are kept for this thread.
+#[cfg(test)]
+pub(super) fn kept() -> usize {
+    PIECES.with_borrow(Vec::len)
 }
 
 /// Says which place in the file is read next.

@@ -59,7 +59,12 @@ impl<W: Write> TraceWriter<W> {
     pub fn image(&mut self, image: &TracedImage) -> Result<u32, TraceError> {
         let number = self.images;
         self.flush()?;
-        self.frame(Kind::Image, &encoded_image(number, image))?;
+        let payload = encoded_image(number, image);
+        let end = FRAME_HEADER_BYTES + payload.len() + FRAME_HEADER_BYTES + RECORD_BYTES_MAX;
+        if self.bytes + end as u64 > self.bytes_max {
+            return Err(TraceError::NoRoom);
+        }
+        self.frame(Kind::Image, &payload)?;
         self.images += 1;
         Ok(number)
     }

@@ -3,7 +3,7 @@
 use std::sync::mpsc::sync_channel;
 
 use super::super::tests::{MIB, SPAN_BLOCKS, assert_reads, reader};
-use super::super::{Prefetcher, Role};
+use super::super::{ImageId, Prefetcher, Role};
 use super::*;
 use crate::types::{BlockNo, SpanNo};
 
@@ -29,7 +29,7 @@ fn run_all(plans: &Plans) {
 fn a_plan_brings_its_blocks_and_nothing_else() {
     let (reader, source) = reader(8 * MIB, 64 * MIB, None);
     let plans = Plans::default();
-    plans.add(&reader, vec![step(1, 2, 3), step(4, 0, 0)], Instant::now());
+    plans.add(&reader, vec![step(1, 2, 3), step(4, 0, 0)]);
     run_all(&plans);
     assert_eq!(cached(&reader, 0..100), [12, 13, 40]);
     let counters = &reader.metrics.counters;
@@ -45,7 +45,7 @@ fn a_plan_brings_its_blocks_and_nothing_else() {
         Role::Leader(lead) => lead,
         Role::Waiter(_) => panic!("nobody leads"),
     };
-    plans.add(&reader, vec![step(1, 2, 3), step(5, 0, 9)], Instant::now());
+    plans.add(&reader, vec![step(1, 2, 3), step(5, 0, 9)]);
     run_all(&plans);
     assert_eq!(source.decoded(), decoded);
     assert_eq!(counters.profile_spans.get(), 2);
@@ -55,7 +55,7 @@ fn a_plan_brings_its_blocks_and_nothing_else() {
 fn reads_that_wait_and_jobs_come_first() {
     let (reader, source) = reader(8 * MIB, 64 * MIB, None);
     let plans = Plans::default();
-    plans.add(&reader, vec![step(1, 0, 9)], Instant::now());
+    plans.add(&reader, vec![step(1, 0, 9)]);
     let waiting = || reader.cache.waiting.begin();
     let waits: Vec<_> = (0..plans.processors).map(|_| waiting()).collect();
     assert_eq!(plans.advance(Instant::now()), Progress::Later);
@@ -88,7 +88,7 @@ fn a_plan_goes_on_as_what_it_brought_is_read() {
     let plans = Plans::default();
     let spans = 3 * spans_max;
     let steps = (0..spans).map(|span| step(span, 0, SPAN_BLOCKS - 1));
-    plans.add(&reader, steps.collect(), Instant::now());
+    plans.add(&reader, steps.collect());
     run_all(&plans);
     assert_eq!(plans.advance(Instant::now()), Progress::Full);
     assert_eq!(reader.metrics.counters.cache_evicted_blocks.get(), 0);
@@ -110,15 +110,23 @@ fn a_plan_that_nobody_follows_ends_and_leaves_room_for_others() {
     let plans = Plans::default();
     let steps = |from| (from..from + 200).map(|span| step(span, 0, SPAN_BLOCKS - 1));
     let now = Instant::now();
-    plans.add(&reader, steps(0).collect(), now);
+    plans.add(&reader, steps(0).collect());
     run_all(&plans);
     let first = source.decoded();
     assert_eq!(plans.advance(now + OVER_AFTER / 2), Progress::Full);
     let later = Instant::now() + OVER_AFTER * 2;
     assert_eq!(plans.advance(later), Progress::Nothing);
-    plans.add(&reader, steps(0).rev().collect(), later);
+    plans.add(&reader, steps(0).rev().collect());
     run_all(&plans);
     assert_eq!(source.decoded(), 2 * first);
+    // Those that come later have their turn first, with all the room.
+    let (counting, cache) = (Arc::clone(&source), Arc::clone(&reader.cache));
+    let metrics = Arc::clone(&reader.metrics);
+    let other = CachedReader::new(ImageId(99), counting, cache, None, metrics);
+    plans.add(&other, vec![step(202, 0, 0)]);
+    assert_eq!(plans.advance(Instant::now()), Progress::Step);
+    assert_eq!(cached(&other, 2020..2040), [2020]);
+    run_all(&plans);
     // What is evicted leaves room as well.
     for span in 50..100 {
         read_span(&reader, span);
@@ -131,20 +139,20 @@ fn plans_end_with_their_image_with_an_error_and_on_demand() {
     let (failing, source) = reader(8 * MIB, 64 * MIB, Some(SpanNo(2)));
     let plans = Plans::default();
     let steps = || vec![step(2, 0, 9), step(3, 0, 9)];
-    plans.add(&failing, steps(), Instant::now());
+    plans.add(&failing, steps());
     run_all(&plans);
     assert_eq!(cached(&failing, 30..40), [0; 0], "it went on");
-    plans.add(&failing, steps(), Instant::now());
+    plans.add(&failing, steps());
     plans.clear();
     assert_eq!(plans.advance(Instant::now()), Progress::Nothing);
     let (gone, its_source) = reader(8 * MIB, 64 * MIB, None);
-    plans.add(&gone, steps(), Instant::now());
+    plans.add(&gone, steps());
     drop(gone);
     assert_eq!(plans.advance(Instant::now()), Progress::Nothing);
     assert_eq!(its_source.decoded(), 0);
     // A second plan of an image takes the place of the first.
-    plans.add(&failing, steps(), Instant::now());
-    plans.add(&failing, vec![step(7, 1, 1)], Instant::now());
+    plans.add(&failing, steps());
+    plans.add(&failing, vec![step(7, 1, 1)]);
     run_all(&plans);
     assert_eq!(cached(&failing, 0..100), [71]);
     drop(source);
@@ -160,7 +168,7 @@ fn steps_that_are_not_of_this_image_bring_nothing_wrong() {
         last: BlockNo(u32::MAX),
         nth: 0,
     };
-    plans.add(&reader, vec![odd, step(3, 11, 15)], Instant::now());
+    plans.add(&reader, vec![odd, step(3, 11, 15)]);
     run_all(&plans);
     assert_eq!(cached(&reader, 0..200), (10..20).collect::<Vec<_>>());
     assert_reads(&reader, 0, usize::try_from(2 * MIB).unwrap());

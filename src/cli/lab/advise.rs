@@ -28,7 +28,10 @@ fn candidates(advice: &Advice) -> Section {
         let setting = &one.figures.setting;
         let span = setting.span_bytes.map_or_else(
             || "as recorded".to_owned(),
-            |span| ByteSize(span).to_string(),
+            |span| match one.figures.approximate {
+                true => format!("~{}", ByteSize(span)),
+                false => ByteSize(span).to_string(),
+            },
         );
         vec![
             Cell::Text(if number == advice.choice { "→" } else { "" }.to_owned()),
@@ -47,7 +50,8 @@ fn candidates(advice: &Advice) -> Section {
         heading: "Candidates, the best first".to_owned(),
         text: vec![
             "What costs time is what is decoded for each byte that is served. The choice is the \
-             smallest that costs at most 1 % more than the best."
+             smallest that costs at most 1 % more than the best. A span with ~ divides recorded \
+             ones: where an index would divide them is not known."
                 .to_owned(),
         ],
         items: vec![Item::Table(Table {

@@ -150,6 +150,15 @@ impl Running {
                 self.is_over = true;
                 None
             }
+            // It answers, but knows nothing of this recording.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::BUSY) => {
+                tracing::warn!(
+                    "a mount was not asked for so long that it forgot the recording: what was \
+                     read since is not in the trace"
+                );
+                self.is_over = true;
+                None
+            }
             Err(error) => {
                 tracing::info!(%error, "a mount went away");
                 self.is_over = true;
@@ -226,6 +235,13 @@ impl Collector {
             if had_all {
                 std::thread::sleep(PAUSE);
             }
+        }
+        if self.writer.is_full() {
+            let seconds = self.began.elapsed().as_secs();
+            tracing::warn!(
+                seconds,
+                "the trace is full: what was read since is not in it; give it more room with --max"
+            );
         }
         Ok(())
     }

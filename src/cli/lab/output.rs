@@ -57,7 +57,12 @@ pub(super) fn show(
 
 fn print(document: &Document, out: &mut dyn Write) -> io::Result<()> {
     let color = io::stdout().is_terminal();
-    for (number, section) in document.sections.iter().enumerate() {
+    // Charts are for --report and --plots.
+    let is_shown = |section: &&Section| {
+        !section.text.is_empty() || section.items.iter().any(|item| as_table(item).is_some())
+    };
+    let sections = document.sections.iter().filter(is_shown);
+    for (number, section) in sections.enumerate() {
         if number > 0 {
             writeln!(out)?;
         }

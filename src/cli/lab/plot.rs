@@ -8,6 +8,7 @@ use super::output;
 use crate::cli::Failure;
 use crate::cli::args::LabPlot;
 use crate::report::{Chart, Document, Theme, from_json, html, png, svg};
+use crate::text::printable;
 
 /// The largest document that is read.
 const BYTES_MAX: u64 = 64 << 20;
@@ -35,7 +36,7 @@ fn read(path: &Path) -> Result<Document, Failure> {
     if read.map_err(|error| named(&error))? as u64 > BYTES_MAX {
         return Err(named(&"is longer than 64 MiB").into());
     }
-    from_json(&text).map_err(|error| named(&error).into())
+    from_json(&text).map_err(|error| shown(&named(&error)).into())
 }
 
 fn chart<'a>(job: &LabPlot, document: &'a Document) -> Result<&'a Chart, Failure> {
@@ -43,6 +44,11 @@ fn chart<'a>(job: &LabPlot, document: &'a Document) -> Result<&'a Chart, Failure
     let found = output::charts(document).find(|chart| wanted.is_none_or(|name| chart.name == name));
     found.ok_or_else(|| {
         let names: Vec<_> = output::charts(document).map(|chart| &*chart.name).collect();
-        format!("no such chart; there are: {}", names.join(", ")).into()
+        shown(&format!("no such chart; there are: {}", names.join(", "))).into()
     })
+}
+
+/// What is said of a document may repeat what is in it.
+fn shown(error: &str) -> String {
+    printable(error.as_bytes()).into_owned()
 }

@@ -3,7 +3,7 @@
 use super::output;
 use crate::cli::Failure;
 use crate::cli::args::LabShow;
-use crate::lab::seen::{self, Heat, Latency, Seen};
+use crate::lab::seen::{self, HEATS_MAX, Heat, Latency, Seen};
 use crate::report::{
     self, Align, Axis, Cell, Chart, Column, Item, Lines, Marks, Scale, Section, Series, Table, Unit,
 };
@@ -146,9 +146,11 @@ fn places(seen: &Seen) -> Section {
             }),
         })
     };
+    let text = (seen.heat.len() == HEATS_MAX)
+        .then(|| format!("The first {HEATS_MAX} images that were read are shown."));
     Section {
         heading: "Where in the archives was read".to_owned(),
-        text: Vec::new(),
+        text: text.into_iter().collect(),
         items: seen.heat.iter().enumerate().map(chart).collect(),
     }
 }
