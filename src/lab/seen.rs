@@ -306,17 +306,28 @@ mod tests {
             us: 1,
             ..read
         };
-        for read in [read, piece, hole] {
+        let waited = Read {
+            at_us: 1000,
+            us: 20,
+            len: 0,
+            outcome: Outcome {
+                joined: 1,
+                ..Outcome::default()
+            },
+            ..read
+        };
+        for read in [read, piece, hole, waited] {
             assert!(writer.read(&read).unwrap());
         }
         let (bytes, _) = writer.finish(2000).unwrap();
         let seen = look(&Trace::from_reader(&bytes[..], false).unwrap());
-        assert_eq!((seen.reads, seen.bytes, seen.hole_bytes), (2, 300, 100));
+        assert_eq!((seen.reads, seen.bytes, seen.hole_bytes), (3, 300, 100));
         assert_eq!((seen.hits, seen.misses, seen.duration_us), (2, 1, 1000));
-        let [cached, decoded] = &seen.latencies[..] else {
-            panic!("two kinds")
+        let [cached, joined, decoded] = &seen.latencies[..] else {
+            panic!("three kinds")
         };
-        assert_eq!((cached.reads, cached.times.wall_us), (1, 1));
+        assert_eq!((cached.reads, joined.reads), (0, 1), "a hole has no blocks");
+        assert_eq!(joined.times.wall_us, 20);
         assert_eq!((decoded.reads, decoded.times.wall_us), (1, 10));
         let heat = &seen.heat[0];
         assert_eq!(heat.bytes.iter().sum::<u64>(), 200);
@@ -327,10 +338,10 @@ mod tests {
             FileSeen {
                 image: 0,
                 ino: 7,
-                reads: 1,
+                reads: 2,
                 bytes: 200
             }
         );
-        assert_eq!(seen.hit_ratio(), Some(2.0 / 3.0));
+        assert_eq!(seen.hit_ratio(), Some(2.0 / 4.0));
     }
 }

@@ -34,6 +34,15 @@ pub(super) fn uneven(random: &mut Random, stream_bytes: u64, span_kib: u64) -> T
     }
 }
 
+/// The same, not compressed.
+pub(super) fn plain(mut image: TracedImage) -> TracedImage {
+    image.archive_bytes = image.stream_bytes;
+    for span in &mut image.spans {
+        span.archive = span.stream;
+    }
+    image
+}
+
 pub(super) fn read(image: u32, at: u64, len: u32) -> Read {
     Read {
         image,

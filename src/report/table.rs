@@ -2,9 +2,9 @@
 
 use crate::text::table as columns;
 
-use super::markup::hidden;
 use super::model::{Align, Table};
 use super::value;
+use crate::text::is_hidden;
 
 /// Narrower columns say nothing.
 const COLUMN_MIN: usize = 8;
@@ -76,7 +76,7 @@ fn visible(text: &str) -> String {
     let shown = crate::text::printable(text.as_bytes());
     let mut safe = String::with_capacity(shown.len());
     for c in shown.chars() {
-        if hidden(c) {
+        if is_hidden(c) {
             safe.extend(c.escape_unicode());
         } else {
             safe.push(c);

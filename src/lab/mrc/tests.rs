@@ -3,7 +3,7 @@
 use super::super::policy::Rule;
 use super::super::random::Random;
 use super::super::replay::{self, Setting};
-use super::super::testing::{random_reads, read, trace, uneven};
+use super::super::testing::{plain, random_reads, read, trace, uneven};
 use super::*;
 use crate::trace::TracedImage;
 
@@ -14,9 +14,7 @@ const K: u64 = 1 << 10;
 #[test]
 fn the_exact_curve_is_what_is_simulated() {
     let mut random = Random::new(4);
-    let mut image = uneven(&mut random, 3 << 20, 256);
-    image.archive_bytes = image.stream_bytes;
-    let images = [image];
+    let images = [plain(uneven(&mut random, 3 << 20, 256))];
     let mut reads = random_reads(&mut random, &images, 4000, 100);
     reads.iter_mut().for_each(|read| read.len = 1);
     let trace = trace(&images, &reads);

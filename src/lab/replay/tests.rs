@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU64;
 
 use super::super::random::Random;
-use super::super::testing::{image, random_reads, read, trace, uneven};
+use super::super::testing::{image, plain, random_reads, read, trace, uneven};
 use super::*;
 
 const K: u64 = 1 << 10;
@@ -89,12 +89,16 @@ fn the_ninth_decoder_drives_out_the_first() {
 
 #[test]
 fn a_plain_archive_is_read_anywhere() {
-    let plain = crate::trace::TracedImage {
-        archive_bytes: 1024 * K,
-        ..image(1024 * K, &[0])
-    };
-    let trace = trace(&[plain], &[read(0, 500 * K, 20 << 10)]);
-    assert_eq!(short(&one(&trace, lru(1 << 20))), (0, 2, 2, 0, 0));
+    let plain = plain(image(1024 * K, &[0, 512]));
+    let reads = [read(0, 500 * K, 8 << 10)];
+    let whole = trace(&[plain.clone()], &reads);
+    assert_eq!(short(&one(&whole, lru(1 << 20))), (0, 1, 1, 0, 0));
+    // What does not compress is longer than its stream, and compressed all the same.
+    let mut stored = plain;
+    stored.archive_bytes += 1000;
+    stored.spans[1].archive += 500;
+    let whole = trace(&[stored], &reads);
+    assert_eq!(short(&one(&whole, lru(1 << 20))), (0, 1, 32, 1, 0));
 }
 
 #[test]
@@ -170,10 +174,7 @@ fn the_bound_is_never_beaten() {
         let mut random = Random::new(seed);
         let stream_bytes = (1 + random.below(4)) << 20;
         let mut images = vec![uneven(&mut random, stream_bytes, 200)];
-        images.push(crate::trace::TracedImage {
-            archive_bytes: 3 << 20,
-            ..uneven(&mut random, 1 << 20, 100)
-        });
+        images.push(plain(uneven(&mut random, 1 << 20, 100)));
         let reads = random_reads(&mut random, &images, 1500, 120_000);
         let trace = trace(&images, &reads);
         for decode_ahead in [false, true] {
