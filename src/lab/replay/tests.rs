@@ -91,7 +91,7 @@ fn the_ninth_decoder_drives_out_the_first() {
 fn a_plain_archive_is_read_anywhere() {
     let plain = plain(image(1024 * K, &[0, 512]));
     let reads = [read(0, 500 * K, 8 << 10)];
-    let whole = trace(&[plain.clone()], &reads);
+    let whole = trace(std::slice::from_ref(&plain), &reads);
     assert_eq!(short(&one(&whole, lru(1 << 20))), (0, 1, 1, 0, 0));
     // What does not compress is longer than its stream, and compressed all the same.
     let mut stored = plain;
