@@ -105,8 +105,8 @@ impl Profile {
         self.image == image && self.span_count == span_count
     }
 
-    /// What to prefetch, in which order: what was read first, but always some together
-    /// ([`TOGETHER_BLOCKS`]) in the order of the archive.
+    /// What to prefetch, in which order: what was read first, but always 2 MiB together
+    /// in the order of the archive.
     pub fn plan(&self) -> Vec<Step> {
         let mut steps = self.steps.clone();
         steps.sort_unstable_by_key(|step| step.nth);
