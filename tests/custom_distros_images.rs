@@ -192,13 +192,7 @@ fn what_is_no_archive_is_refused() {
     );
     stream.write_all(head.as_bytes()).expect("send");
     stream.write_all(&whole[..whole.len() / 2]).expect("send");
-    let is_seen = || {
-        let shown = get(&platform, id, "image");
-        shown.status == 200
-            && shown.json()["receiving"]
-                .as_array()
-                .is_some_and(|all| !all.is_empty())
-    };
+    let is_seen = || is_received(&platform, id);
     assert!(
         eventually(SOON, is_seen),
         "{:?}",
@@ -215,6 +209,13 @@ fn what_is_no_archive_is_refused() {
     assert!(eventually(SOON, is_empty));
     // And it is taken when it is whole.
     send(&whole).with(201);
+}
+
+/// Whether an archive of a distro is being sent.
+fn is_received(platform: &Platform, id: i64) -> bool {
+    let shown = get(platform, id, "image");
+    let some = |all: &Vec<Value>| !all.is_empty();
+    shown.status == 200 && shown.json()["receiving"].as_array().is_some_and(some)
 }
 
 /// A worker that dies while it takes an archive in leaves the old one.
@@ -234,13 +235,7 @@ fn a_worker_that_dies_meanwhile_takes_nothing_in() {
     );
     stream.write_all(head.as_bytes()).expect("send");
     stream.write_all(&two[..two.len() / 2]).expect("send");
-    let is_seen = || {
-        let shown = get(&platform, id, "image");
-        shown.status == 200
-            && shown.json()["receiving"]
-                .as_array()
-                .is_some_and(|all| !all.is_empty())
-    };
+    let is_seen = || is_received(&platform, id);
     assert!(eventually(SOON, is_seen));
     let worker = platform.service.worker(STORAGE).expect("it runs");
     kill_process(worker, Signal::KILL).expect("kill it");

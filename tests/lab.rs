@@ -338,31 +338,11 @@ fn all_is_shown_on_terminals_in_files_and_for_scripts() {
     let dir = common::temp_dir();
     let out = dir.path().join("trace");
     for kind in ["zipf", "scan", "scan+zipf", "boot"] {
-        run(distrofs([
-            "lab",
-            "synth",
-            kind,
-            "--requests",
-            "20000",
-            "--image",
-            "64M",
-            "-o",
-        ])
-        .arg(&out))
-        .ok();
         let again = dir.path().join("again");
-        run(distrofs([
-            "lab",
-            "synth",
-            kind,
-            "--requests",
-            "20000",
-            "--image",
-            "64M",
-            "-o",
-        ])
-        .arg(&again))
-        .ok();
+        for file in [&out, &again] {
+            let made = ["--requests", "20000", "--image", "64M", "-o"];
+            run(distrofs(["lab", "synth", kind]).args(made).arg(file)).ok();
+        }
         let reads = |path: &Path| trace(path).records().collect::<Vec<_>>();
         assert_eq!(reads(&out), reads(&again), "{kind}");
         assert_eq!(

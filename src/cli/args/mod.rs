@@ -21,7 +21,7 @@ pub(super) use admin::{
 pub(super) use lab::{
     Lab, LabAdvise, LabMrc, LabPlot, LabRecord, LabReplay, LabShow, LabSynth, Shown, Traced,
 };
-pub(super) use profile::{OfService, Profile, ProfileRecord, ProfileRm, ProfileShow};
+pub(super) use profile::{OfService, Profile, ProfileOf, ProfileRecord, ProfileShow};
 pub(super) use service::{
     Abort, Attach, Detach, Image, ImageList, Mode, OneImage, Serve, Status, Target,
 };

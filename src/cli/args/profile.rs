@@ -19,7 +19,7 @@ pub(in crate::cli) enum Profile {
     /// Show what was recorded of an image.
     Show(ProfileShow),
     /// Forget what was recorded of an image.
-    Rm(ProfileRm),
+    Rm(ProfileOf),
 }
 
 /// `distrofs profile record`
@@ -104,22 +104,16 @@ impl ContainerOptions {
 /// `distrofs profile show`
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct ProfileShow {
-    /// The archive, or where it is mounted
-    #[arg(value_name = "ARCHIVE|MOUNTPOINT", required_unless_present = "served")]
-    pub(in crate::cli) image: Option<PathBuf>,
     #[command(flatten)]
-    pub(in crate::cli) of: OfService,
-    /// Where the index is, if not in its usual place
-    #[arg(long, value_name = "PATH")]
-    pub(in crate::cli) index: Option<PathBuf>,
+    pub(in crate::cli) profile: ProfileOf,
     /// Print JSON
     #[arg(long)]
     pub(in crate::cli) json: bool,
 }
 
-/// `distrofs profile rm`
+/// Of which image a profile is: all of `distrofs profile rm`
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct ProfileRm {
+pub(in crate::cli) struct ProfileOf {
     /// The archive, or where it is mounted
     #[arg(value_name = "ARCHIVE|MOUNTPOINT", required_unless_present = "served")]
     pub(in crate::cli) image: Option<PathBuf>,

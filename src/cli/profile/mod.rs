@@ -7,7 +7,7 @@ mod show;
 use std::path::{Path, PathBuf};
 
 use super::Failure;
-use super::args::{Profile, ProfileRm};
+use super::args::{Profile, ProfileOf};
 use crate::store::{Archive, profile_places_of, remove_profiles};
 use crate::sys::mountinfo;
 use crate::view::Image;
@@ -20,7 +20,7 @@ pub(super) fn run(job: &Profile) -> Result<(), Failure> {
     }
 }
 
-fn remove(job: &ProfileRm) -> Result<(), Failure> {
+fn remove(job: &ProfileOf) -> Result<(), Failure> {
     if let Some(image) = &job.of.served {
         return served::remove(image, &job.of);
     }

@@ -33,7 +33,7 @@ pub(super) fn record(image: &ImageOf, job: &ProfileRecord) -> Result<(), Failure
 pub(super) fn show(image: &ImageOf, job: &ProfileShow) -> Result<(), Failure> {
     let path = image.path.clone();
     let question = Question::Profile { path };
-    let profile: ProfileInfo = ask_of(image, &job.of.service.run, &question)?;
+    let profile: ProfileInfo = ask_of(image, &job.profile.of.service.run, &question)?;
     match job.json {
         true => print_json(&profile),
         false => Ok(print(&profile, &mut io::stdout().lock())?),

@@ -99,13 +99,13 @@ pub(super) fn share(part: u64, whole: u64) -> String {
 }
 
 pub(super) fn run(job: &ProfileShow) -> Result<(), Failure> {
-    if let Some(image) = &job.of.served {
+    if let Some(image) = &job.profile.of.served {
         return served::show(image, job);
     }
-    let path = archive_of(named(job.image.as_deref())?)?;
+    let path = archive_of(named(job.profile.image.as_deref())?)?;
     let archive = Archive::open(&path)?;
     let of = facts(&archive, job)?;
-    for place in profile_places_of(&archive, job.index.as_deref())? {
+    for place in profile_places_of(&archive, job.profile.index.as_deref())? {
         let Some(profile) = read_profile(&place)? else {
             continue;
         };
@@ -122,7 +122,7 @@ pub(super) fn run(job: &ProfileShow) -> Result<(), Failure> {
 
 /// The version, spans and bytes of the archive, if it has an index.
 fn facts(archive: &Archive, job: &ProfileShow) -> Result<Option<(Digest, u32, u64)>, Failure> {
-    let Ok(index) = archive.existing_index(job.index.as_deref())? else {
+    let Ok(index) = archive.existing_index(job.profile.index.as_deref())? else {
         return Ok(None);
     };
     let budget = MemoryBudget::new(BUDGET_BYTES);
